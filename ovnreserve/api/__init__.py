@@ -1,0 +1,1 @@
+"""HTTP resources by the Kubernetes API conventions, and appctl."""

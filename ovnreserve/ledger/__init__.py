@@ -1,0 +1,1 @@
+"""SQLite: intent, state and the journal of everything that ever happened."""

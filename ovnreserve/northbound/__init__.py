@@ -1,0 +1,1 @@
+"""OVSDB: the only room that speaks to the northbound database."""
