@@ -1,0 +1,104 @@
+"""What the command line says when something is wrong. All of it goes to stderr, and the exit status is 1.
+
+    CommandError            `error: …`
+    ├── UsageError          and where the usage is explained
+    ├── ManifestError       a file that cannot be read, or not be understood
+    ├── UnreachableError    no daemon, or no whole answer from it: `ovnreserve: SOCKET: …`
+    └── StatusError         what the server refused, in kubectl's words
+
+The wording of a refusal is kubectl's (pkg/cmd/util/helpers.go, `checkErr` and `MultilineError`).
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # the name type checkers take for true; importing typing would cost 2 ms
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class CommandError(Exception):
+    """Something the user has to know; `str()` is the text as it is printed."""
+
+    def __str__(self) -> str:
+        return f"error: {printable(super().__str__())}"
+
+
+class UsageError(CommandError):
+    """A command line that means nothing. `command` is the subcommand, or "" before there is one."""
+
+    def __init__(self, message: str, command: str = "") -> None:
+        super().__init__(message)
+        self.command = command
+
+    def __str__(self) -> str:
+        path = f"ovnreserve {self.command}".rstrip()
+        return f"{super().__str__()}\nSee '{path} --help' for usage."
+
+
+class ManifestError(CommandError):
+    """A manifest that cannot be read or parsed; nothing has been sent."""
+
+
+class UnreachableError(CommandError):
+    """The server could not be asked, or broke off."""
+
+    def __init__(self, address: str, what: str, hint: str = "") -> None:
+        super().__init__(what)
+        self.address = address
+        self.what = what
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"ovnreserve: {printable(self.address)}: {printable(self.what)}"
+        return f"{text}\n{self.hint}" if self.hint else text
+
+
+class StatusError(CommandError):
+    """A `kind: Status` answer; `status` is the decoded object."""
+
+    def __init__(self, status: dict[str, Any]) -> None:
+        super().__init__(status.get("message", ""))
+        self.status = status
+
+    @property
+    def not_found(self) -> bool:
+        return self.status.get("reason") == "NotFound"
+
+    def __str__(self) -> str:
+        return status_text(self.status)
+
+
+def status_text(status: dict[str, Any], doing: str = "") -> str:
+    """A refusal as kubectl prints it; `doing` goes before the message (`error when creating "x.yaml": `).
+
+    Invalid objects are told by their causes: one on the same line, several on lines `* field: message`.
+    """
+    reason = status.get("reason") or ""
+    message = printable(str(status.get("message") or ""))
+    if reason == "Invalid":
+        return _invalid_text(status.get("details") or {}, message)
+    start = f"Error from server ({reason})" if reason else "Error from server"
+    return f"{start}: {doing}{message}"
+
+
+def _invalid_text(details: dict[str, Any], message: str) -> str:
+    kind, name = details.get("kind") or "", details.get("name") or ""
+    text = "The request is invalid"
+    if kind or name:
+        text = f'The {printable(kind)} "{printable(name)}" is invalid'
+    causes: dict[str, None] = {}
+    for cause in details.get("causes") or ():
+        field, why = cause.get("field") or "", cause.get("message") or ""
+        causes[printable(f"{field}: {why}" if field else why)] = None
+    if not causes:
+        return f"{text}: {message}" if message else text
+    if len(causes) == 1:
+        return f"{text}: {next(iter(causes))}"
+    return "\n".join([f"{text}: ", *(f"* {cause}" for cause in causes)])
+
+
+def printable(text: str) -> str:
+    """The text with control characters written out, so that no manifest or message can drive a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)

@@ -1,0 +1,136 @@
+"""One group commit: everything that was waiting, planned one after the other, goes into the stores together.
+
+Planning puts each plan's outcome into the world at once, so that the next plan sees it; `undo` takes all of it back if the
+northbound database refuses.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from ovnreserve.engine.work import Work
+from ovnreserve.ledger.ledger import Entry
+from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.steps import Barrier, DropRecord, PutRecord, Step, UpdateRecord, WriteExcludes
+from ovnreserve.northbound.connection import Transaction
+from ovnreserve.plan.outcome import Event, Plan
+from ovnreserve.plan.world import World
+
+
+class Planned(NamedTuple):
+    work: Work
+    plan: Plan
+
+
+class Batch:
+    def __init__(self, world: World) -> None:
+        self.planned: list[Planned] = []
+        self.transaction: Transaction | None = None
+        self.sent_at = 0.0
+        self.barrier = False
+        self._world = world
+        self._before: list[tuple[str, Reservation | None]] = []
+        self._withheld: list[tuple[str, frozenset[int]]] = []
+        self._switches: dict[str, None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.planned)
+
+    def accept(self, work: Work, plan: Plan, now: float) -> None:
+        """Take a plan, and make the world what it will be once it is carried out."""
+        self.planned.append(Planned(work, plan))
+        self.barrier |= work.wait_sb and plan.result != "unchanged"
+        world = self._world
+        if plan.reservation is not None and plan.result != "unchanged":
+            self._keep(plan.reservation.name)
+            world.put(plan.reservation)
+        elif plan.result == "deleted":
+            self._keep(work.name)
+            world.drop(work.name)
+        for step in plan.steps:
+            match step:
+                case PutRecord(r) | UpdateRecord(r):
+                    self._touch(r)
+                case DropRecord(r):
+                    self._touch(r)
+                    if world.reservations.get(r.name) is r or plan.result == "released":
+                        self._keep(r.name)
+                        world.drop(r.name, quarantined_at=now)
+                case WriteExcludes(switch, withheld):
+                    self._switches[switch] = None
+                    segment = world.segments.get(switch)
+                    if segment is not None:
+                        self._withheld.append((switch, frozenset(segment.withheld)))
+                        segment.withhold(withheld)
+                case Barrier():
+                    self.barrier = True
+
+    def _touch(self, r: Reservation) -> None:
+        if r.v4 is not None:
+            self._switches[r.switch] = None
+
+    def _keep(self, name: str) -> None:
+        self._before.append((name, self._world.reservations.get(name)))
+
+    def undo(self) -> None:
+        """Make the world what it was before the first plan."""
+        for switch, withheld in reversed(self._withheld):
+            segment = self._world.segments.get(switch)
+            if segment is not None:
+                segment.withhold(frozenset(withheld & {a for family, a in segment.reserved if family == 4}))
+        for name, before in reversed(self._before):
+            if before is None:
+                self._world.drop(name)
+            else:
+                self._world.put(before)
+
+    @property
+    def before(self) -> dict[str, Reservation | None]:
+        """What each reservation was before the batch, by name."""
+        found: dict[str, Reservation | None] = {}
+        for name, reservation in self._before:
+            found.setdefault(name, reservation)
+        return found
+
+    @property
+    def steps(self) -> list[tuple[str, Step]]:
+        return [(work.name, step) for work, plan in self.planned for step in plan.steps]
+
+    def excludes(self) -> dict[str, str]:
+        """Our text for each switch whose exclude_ips may have to change."""
+        segments = self._world.segments
+        return {uuid: segments[uuid].excluded.text() for uuid in self._switches if uuid in segments}
+
+    def puts(self) -> list[Reservation]:
+        """What the ledger has to say before the northbound database is touched."""
+        return [
+            plan.reservation
+            for _work, plan in self.planned
+            if plan.reservation is not None and plan.result != "unchanged"
+        ]
+
+    def drops(self) -> list[str]:
+        """Reservations that go without a northbound transaction: they had failed."""
+        return [work.name for work, plan in self.planned if plan.result == "deleted" and plan.reservation is None]
+
+    def entries(self, now: float) -> list[Entry]:
+        """The journal of the batch."""
+        return [entry(event, self._uid(event.name), now) for _work, plan in self.planned for event in plan.events]
+
+    def _uid(self, name: str) -> str:
+        r = self._world.reservations.get(name) or self.before.get(name)
+        return r.uid if r is not None else ""
+
+
+def entry(event: Event, uid: str, now: float) -> Entry:
+    return Entry(now, event.type, event.reason, event.name, uid, event.message)
+
+
+def acknowledged(r: Reservation) -> Reservation:
+    """The reservation once its northbound transaction is seen."""
+    return r.with_(state=State.HELD) if r.state is State.INTENDED else r
+
+
+def wall_clock() -> float:
+    return time.time()

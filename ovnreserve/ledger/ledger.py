@@ -1,0 +1,216 @@
+"""The ledger: intent and state, durable before the northbound database is touched.
+
+SQLite in WAL mode with synchronous=FULL: one commit is one fsync, within 7 % of a bare append (facts/performance, section 2). One thread
+owns the connection and writes whole batches; readers of the journal open their own connection.
+
+The ledger counts its commits that precede a northbound transaction under its incarnation (plan/revision.py); resourceVersions
+are taken from a counter whose ceiling is stored in blocks, so that it only ever grows, also over a crash.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from ovnreserve.ledger.schema import MIGRATIONS
+from ovnreserve.model.addresses import format_v4, format_v6, parse_v6
+from ovnreserve.model.reservation import Reservation, State
+
+BLOCK: Final = 100_000
+"""How many resourceVersions one stored ceiling is good for."""
+
+
+class LedgerError(Exception):
+    """The ledger cannot be used. The message says what to do."""
+
+
+class Entry(NamedTuple):
+    """One line of the journal."""
+
+    at: float
+    type: str
+    reason: str
+    name: str
+    uid: str
+    message: str
+
+
+class Quarantined(NamedTuple):
+    """An address that was released; `address` as text."""
+
+    switch: str
+    address: str
+    since: float
+
+
+class Ledger:
+    """Open with `Ledger(path)`; every method from one thread only, but for `read_journal`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            os.chmod(path, 0o600)  # noqa: PTH101
+            self._db.execute("PRAGMA locking_mode = NORMAL")
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("PRAGMA busy_timeout = 5000")
+            self._migrate()
+            self.incarnation = self._own_incarnation()
+        except (OSError, sqlite3.Error) as error:
+            raise LedgerError(f"{path}: cannot be opened ({error})") from None
+        self.vector: dict[str, int] = json.loads(self._meta("vector", "{}"))
+        self._version = self._ceiling = int(self._meta("resource_version", "0"))
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _migrate(self) -> None:
+        applied = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if applied > len(MIGRATIONS):
+            raise LedgerError(
+                f"{self.path}: is of version {applied}, this program knows {len(MIGRATIONS)}; install a later ovnreserve"
+            )
+        for number, script in enumerate(MIGRATIONS[applied:], applied + 1):
+            self._db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
+
+    def _own_incarnation(self) -> str:
+        incarnation = self._meta("incarnation", "")
+        if not incarnation:
+            incarnation = uuid.uuid4().hex[:12]
+            self._db.execute("INSERT INTO meta VALUES ('incarnation', ?)", (incarnation,))
+        return incarnation
+
+    def _meta(self, key: str, default: str) -> str:
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else default
+
+    # ---- reading ------------------------------------------------------------------------------------------------------------------
+
+    def load(self) -> list[Reservation]:
+        """Every reservation, by name."""
+        columns = ", ".join(_COLUMNS)
+        return [_reservation(row) for row in self._db.execute(f"SELECT {columns} FROM reservation ORDER BY name")]  # noqa: S608
+
+    def quarantined(self) -> list[Quarantined]:
+        """Released addresses, the oldest first."""
+        query = "SELECT switch, address, since FROM quarantine ORDER BY since"
+        return [Quarantined(*row) for row in self._db.execute(query)]
+
+    def was_released(self, uid: str) -> bool:
+        """Does the journal say that the reservation with that uid is gone for good?"""
+        query = "SELECT 1 FROM journal WHERE uid = ? AND reason = 'Released'"
+        return self._db.execute(query, (uid,)).fetchone() is not None
+
+    def next_version(self) -> int:
+        """A resourceVersion greater than any before."""
+        self._version += 1
+        return self._version
+
+    # ---- writing ------------------------------------------------------------------------------------------------------------------
+
+    def commit(
+        self,
+        puts: Iterable[Reservation] = (),
+        drops: Iterable[str] = (),
+        journal: Sequence[Entry] = (),
+        quarantine: Iterable[Quarantined] = (),
+        *,
+        count: bool = False,
+        vector: Mapping[str, int] | None = None,
+    ) -> None:
+        """One durable transaction. `count` it where a northbound transaction follows; `vector` replaces what is known of others.
+
+        Raises LedgerError, and nothing of it was stored.
+        """
+        new_vector = dict(self.vector if vector is None else vector)
+        if count:
+            new_vector[self.incarnation] = new_vector.get(self.incarnation, 0) + 1
+        ceiling = self._ceiling if self._version < self._ceiling else self._version + BLOCK
+        db = self._db
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                db.executemany("DELETE FROM reservation WHERE name = ?", ((name,) for name in drops))
+                db.executemany(_PUT, map(_row, puts))
+                db.executemany(
+                    "INSERT INTO journal (at, type, reason, name, uid, message) VALUES (?, ?, ?, ?, ?, ?)", journal
+                )
+                db.executemany("INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?)", quarantine)
+                if new_vector != self.vector:
+                    db.execute("INSERT OR REPLACE INTO meta VALUES ('vector', ?)", (json.dumps(new_vector),))
+                if ceiling != self._ceiling:
+                    db.execute("INSERT OR REPLACE INTO meta VALUES ('resource_version', ?)", (str(ceiling),))
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise LedgerError(f"{self.path}: cannot be written ({error})") from error
+        self.vector = new_vector
+        self._ceiling = ceiling
+
+    def prune_quarantine(self, before: float) -> None:
+        self._db.execute("DELETE FROM quarantine WHERE since <= ?", (before,))
+
+
+def read_journal(path: Path, name: str | None = None, limit: int = 500) -> list[Entry]:
+    """The last entries, oldest first, of one reservation or of all. Any thread, while the daemon writes."""
+    where, values = ("WHERE name = ?", (name,)) if name is not None else ("", ())
+    query = f"SELECT at, type, reason, name, uid, message FROM journal {where} ORDER BY id DESC LIMIT ?"  # noqa: S608
+    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        return [Entry(*row) for row in db.execute(query, (*values, limit))][::-1]
+    finally:
+        db.close()
+
+
+_COLUMNS: Final = (
+    "name", "uid", "switch", "subnet", "pod_name", "namespace", "pod_type", "v4", "v6", "mac", "state", "created", "deleted",
+    "resource_version", "message", "more",
+)  # fmt: skip
+_PUT: Final = (
+    f"INSERT INTO reservation ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608
+    "ON CONFLICT (name) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in _COLUMNS[1:])
+)
+_MORE: Final = (
+    "labels", "annotations", "generation", "node_name", "container_id", "attach_ips", "attach_macs", "attach_subnets",
+)  # fmt: skip
+_DEFAULTS: Final[dict[str, Any]] = {
+    "labels": {}, "annotations": {}, "generation": 1, "node_name": "", "container_id": "", "attach_ips": (), "attach_macs": (),
+    "attach_subnets": (),
+}  # fmt: skip
+
+
+def _row(r: Reservation) -> tuple[Any, ...]:
+    more = {key: value for key in _MORE if (value := getattr(r, key)) != _DEFAULTS[key]}
+    return (
+        r.name, r.uid, r.switch, r.subnet, r.pod_name, r.namespace, r.pod_type, r.v4, None if r.v6 is None else format_v6(r.v6),
+        r.mac, r.state.value, r.created, r.deleted, r.resource_version, r.message, json.dumps(more) if more else "{}",
+    )  # fmt: skip
+
+
+def _reservation(row: Sequence[Any]) -> Reservation:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    more: dict[str, Any] = json.loads(values.pop("more"))
+    for key in ("attach_ips", "attach_macs", "attach_subnets"):
+        if key in more:
+            more[key] = tuple(more[key])
+    values["state"] = State(values["state"])
+    values["v6"] = None if values["v6"] is None else parse_v6(values["v6"])
+    return Reservation(**values, **more)
+
+
+def quarantine_of(r: Reservation, since: float) -> list[Quarantined]:
+    """The entries that keep a released reservation's addresses from being chosen for a while."""
+    texts = [format_v4(r.v4)] if r.v4 is not None else []
+    if r.v6 is not None:
+        texts.append(format_v6(r.v6))
+    return [Quarantined(r.switch, text, since) for text in texts]

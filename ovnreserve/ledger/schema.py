@@ -1,0 +1,64 @@
+"""The ledger's tables, as a list of migrations.
+
+`PRAGMA user_version` counts the migrations that were applied; each one and its number are one transaction. A ledger of a later version
+than we know is refused, never guessed at.
+
+The UNIQUE indexes over live rows are the last line of defence: should every decision above be wrong, SQLite still will not hold one
+address or MAC twice on a switch.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MIGRATIONS: Final[tuple[str, ...]] = (
+    """
+    CREATE TABLE meta (
+        key   TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE reservation (
+        name             TEXT PRIMARY KEY,
+        uid              TEXT NOT NULL UNIQUE,
+        switch           TEXT NOT NULL,
+        subnet           TEXT NOT NULL,
+        pod_name         TEXT NOT NULL,
+        namespace        TEXT NOT NULL,
+        pod_type         TEXT NOT NULL,
+        v4               INTEGER,
+        v6               TEXT,
+        mac              TEXT NOT NULL,
+        state            TEXT NOT NULL CHECK (state IN ('intended', 'held', 'releasing', 'failed')),
+        created          INTEGER NOT NULL,
+        deleted          INTEGER,
+        resource_version INTEGER NOT NULL,
+        message          TEXT NOT NULL,
+        more             TEXT NOT NULL  -- JSON: labels, annotations, generation, node, container, attachments
+    ) STRICT;
+
+    CREATE UNIQUE INDEX one_holder_v4  ON reservation (switch, v4)  WHERE state <> 'failed' AND v4 IS NOT NULL;
+    CREATE UNIQUE INDEX one_holder_v6  ON reservation (switch, v6)  WHERE state <> 'failed' AND v6 IS NOT NULL;
+    CREATE UNIQUE INDEX one_holder_mac ON reservation (switch, mac) WHERE state <> 'failed';
+
+    CREATE TABLE journal (
+        id      INTEGER PRIMARY KEY,
+        at      REAL NOT NULL,
+        type    TEXT NOT NULL,
+        reason  TEXT NOT NULL,
+        name    TEXT NOT NULL,
+        uid     TEXT NOT NULL,
+        message TEXT NOT NULL
+    ) STRICT;
+
+    CREATE INDEX journal_name ON journal (name, id);
+    CREATE INDEX journal_released ON journal (uid) WHERE reason = 'Released';
+
+    CREATE TABLE quarantine (
+        switch  TEXT NOT NULL,
+        address TEXT NOT NULL,
+        since   REAL NOT NULL,
+        PRIMARY KEY (switch, address)
+    ) STRICT, WITHOUT ROWID;
+    """,
+)

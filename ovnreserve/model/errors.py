@@ -1,0 +1,161 @@
+"""Why a request was refused.
+
+    Refused                       reason (Kubernetes)     code
+    ├── BadRequest                BadRequest              400
+    ├── NotFound                  NotFound                404
+    ├── MethodNotAllowed          MethodNotAllowed        405
+    ├── AlreadyExists             AlreadyExists           409
+    ├── Conflict                  Conflict                409
+    │   └── NoAvailableAddress    Conflict                409
+    ├── UnsupportedMediaType      UnsupportedMediaType    415
+    ├── Invalid                   Invalid                 422   one cause a field
+    ├── Unavailable               ServiceUnavailable      503   nothing was written
+    └── OutcomeUnknown            Timeout                 504   it may have been written
+
+Messages say what, where and what to do; wording follows the Kubernetes API server, so that kubectl prints it well.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+GROUP = "kubeovn.io"
+
+
+class FieldError(NamedTuple):
+    """One thing wrong with one field. `reason` is a Kubernetes CauseType, `field` a path such as `spec.subnet`."""
+
+    reason: str
+    field: str
+    message: str
+
+    @classmethod
+    def required(cls, field: str) -> FieldError:
+        return cls("FieldValueRequired", field, "Required value")
+
+    @classmethod
+    def invalid(cls, field: str, value: object, why: str) -> FieldError:
+        return cls("FieldValueInvalid", field, f"Invalid value: {_shown(value)}: {why}")
+
+    @classmethod
+    def unsupported(cls, field: str, value: object, supported: tuple[str, ...]) -> FieldError:
+        names = ", ".join(f'"{name}"' for name in supported)
+        message = f"Unsupported value: {_shown(value)}: supported values: {names}"
+        return cls("FieldValueNotSupported", field, message)
+
+    @classmethod
+    def unknown(cls, field: str) -> FieldError:
+        return cls("FieldValueInvalid", field, f'unknown field "{field}"')
+
+    @classmethod
+    def forbidden(cls, field: str, why: str) -> FieldError:
+        return cls("FieldValueForbidden", field, f"Forbidden: {why}")
+
+
+def _shown(value: object) -> str:
+    """The value as the API server quotes it, on one line and of bounded length whatever somebody sent."""
+    text = value if isinstance(value, str) else repr(value)
+    text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[:200])
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' if isinstance(value, str) else text
+
+
+class Refused(Exception):  # noqa: N818 - it is an answer, not a fault
+    """A request that is answered with a Status object; nothing was changed unless the class says otherwise."""
+
+    reason: ClassVar[str] = "InternalError"
+    code: ClassVar[int] = 500
+
+    def __init__(
+        self, message: str, *, kind: str = "ips", name: str = "", causes: tuple[FieldError, ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.kind = kind
+        self.name = name
+        self.causes = causes
+
+    def status(self) -> dict[str, Any]:
+        """The Status object (Kubernetes API conventions, "Response Status Kind")."""
+        details: dict[str, Any] = {"group": GROUP, "kind": self.kind}
+        if self.name:
+            details["name"] = self.name
+        if self.causes:
+            details["causes"] = [cause._asdict() for cause in self.causes]
+        return {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "reason": self.reason,
+            "details": details,
+            "code": self.code,
+        }
+
+
+class BadRequest(Refused):
+    reason, code = "BadRequest", 400
+
+
+class NotFound(Refused):
+    reason, code = "NotFound", 404
+
+    @classmethod
+    def of(cls, kind: str, name: str) -> NotFound:
+        return cls(f'{kind}.{GROUP} "{name}" not found', kind=kind, name=name)
+
+
+class MethodNotAllowed(Refused):
+    reason, code = "MethodNotAllowed", 405
+
+
+class AlreadyExists(Refused):
+    reason, code = "AlreadyExists", 409
+
+    @classmethod
+    def of(cls, kind: str, name: str) -> AlreadyExists:
+        return cls(f'{kind}.{GROUP} "{name}" already exists', kind=kind, name=name)
+
+
+class Conflict(Refused):
+    """Somebody else holds what was asked for. The message names the holder."""
+
+    reason, code = "Conflict", 409
+
+    @classmethod
+    def over(cls, name: str, field: str, what: str) -> Conflict:
+        message = f'Operation cannot be fulfilled on ips.{GROUP} "{name}": {field}: {what}'
+        return cls(message, name=name, causes=(FieldError("FieldValueDuplicate", field, what),))
+
+
+class NoAvailableAddress(Conflict):
+    @classmethod
+    def on(cls, name: str, subnet: str, family: str) -> NoAvailableAddress:
+        what = f"no {family} address is available on subnet {subnet}"
+        message = f'Operation cannot be fulfilled on ips.{GROUP} "{name}": {what}'
+        return cls(message, name=name, causes=(FieldError("NoAvailableAddress", "spec.subnet", what),))
+
+
+class UnsupportedMediaType(Refused):
+    reason, code = "UnsupportedMediaType", 415
+
+
+class Invalid(Refused):
+    reason, code = "Invalid", 422
+
+    @classmethod
+    def because(cls, name: str, causes: list[FieldError] | tuple[FieldError, ...]) -> Invalid:
+        lines = [cause.message if cause.field in cause.message[:60] and cause.message.startswith("unknown")
+                 else f"{cause.field}: {cause.message}" for cause in causes]
+        text = lines[0] if len(lines) == 1 else f"[{', '.join(lines)}]"
+        return cls(f'IP.{GROUP} "{name}" is invalid: {text}', kind="IP", name=name, causes=tuple(causes))
+
+
+class Unavailable(Refused):
+    reason, code = "ServiceUnavailable", 503
+
+
+class OutcomeUnknown(Refused):
+    """The northbound database did not answer in time. What was asked may still happen; `get` will tell."""
+
+    reason, code = "Timeout", 504

@@ -1,0 +1,393 @@
+"""The IP resource: documents in, documents out.
+
+A document is checked field by field, and every field's error is reported at once. Absent, null and "" mean the same: not given.
+What the server sets (uid, resourceVersion, status, ...) may stand in a document, so that `get -o yaml` can be applied again, and
+is not read, but for `metadata.resourceVersion`, which makes an update conditional.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+import msgspec
+
+from ovnreserve.model.addresses import format_v4, format_v6, parse_mac, parse_v4, parse_v6
+from ovnreserve.model.errors import BadRequest, FieldError, Invalid
+from ovnreserve.model.names import (
+    LABEL_RULE,
+    SUBDOMAIN_RULE,
+    is_label,
+    is_label_key,
+    is_label_value,
+    is_subdomain,
+)
+from ovnreserve.model.reservation import Reservation
+
+API_VERSION: Final = "kubeovn.io/v1"
+FINALIZER: Final = "ovnreserve/release"
+LABEL_RESERVED: Final = "ovn.kubernetes.io/ip_reserved"
+LABEL_SUBNET: Final = "ovn.kubernetes.io/subnet"
+LABEL_NODE: Final = "ovn.kubernetes.io/node-name"
+OUR_LABELS: Final = frozenset({LABEL_RESERVED, LABEL_SUBNET, LABEL_NODE})
+POD_TYPES: Final = ("", "StatefulSet", "VirtualMachine")
+
+_TOP: Final = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
+_METADATA: Final = frozenset(
+    "name generateName namespace uid resourceVersion generation creationTimestamp deletionTimestamp "
+    "deletionGracePeriodSeconds labels annotations ownerReferences finalizers managedFields selfLink".split()
+)
+_TEXTS: Final = frozenset(
+    "subnet podType namespace podName v4IpAddress v6IpAddress ipAddress macAddress nodeName containerID".split()
+)
+_LISTS: Final = frozenset({"attachIps", "attachMacs", "attachSubnets"})
+_LIMIT_ANNOTATIONS: Final = 256 * 1024
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """A valid document: what somebody wants. None and "" mean that it was not given."""
+
+    name: str
+    subnet: str
+    pod_name: str
+    namespace: str
+    pod_type: str
+    v4: int | None = None
+    v6: int | None = None
+    mac: str | None = None
+    node_name: str = ""
+    container_id: str = ""
+    attach_ips: tuple[str, ...] = ()
+    attach_macs: tuple[str, ...] = ()
+    attach_subnets: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    resource_version: str = ""
+
+
+def read(document: Any) -> Wanted:
+    """The valid form of a decoded document. Raises BadRequest if it is no IP at all, Invalid naming every bad field."""
+    if not isinstance(document, dict):
+        raise BadRequest(f"the object provided is not a mapping but {type(document).__name__}")
+    if document.get("kind") != "IP" or document.get("apiVersion") != API_VERSION:
+        raise BadRequest(
+            f"no resource for kind {_brief(document.get('kind'))} in version {_brief(document.get('apiVersion'))}: "
+            f"this is kind IP of {API_VERSION}"
+        )
+    metadata = document.get("metadata")
+    spec = document.get("spec")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    errors = [FieldError.unknown(_printable(key)) for key in document if key not in _TOP]
+    labels, annotations, version = _metadata(metadata, errors)
+    if not isinstance(spec, dict):
+        errors.append(
+            FieldError.required("spec") if spec is None else FieldError.invalid("spec", spec, "must be an object")
+        )
+        spec = {}
+    texts = _spec_texts(spec, errors)
+    lists = _spec_lists(spec, errors)
+    for field in ("subnet", "podName", "namespace"):
+        if not texts[field]:
+            errors.append(FieldError.required(f"spec.{field}"))
+    if texts["podName"] and not is_subdomain(texts["podName"]):
+        errors.append(FieldError.invalid("spec.podName", texts["podName"], SUBDOMAIN_RULE))
+    if texts["namespace"] and not is_label(texts["namespace"]):
+        errors.append(FieldError.invalid("spec.namespace", texts["namespace"], LABEL_RULE))
+    if texts["podType"] not in POD_TYPES:
+        errors.append(FieldError.unsupported("spec.podType", texts["podType"], POD_TYPES))
+    v4, v6, mac = _addresses(texts, errors)
+    if errors:
+        raise Invalid.because(_printable(name) if isinstance(name, str) else "", errors)
+    assert isinstance(name, str)  # noqa: S101 - _metadata has seen to it
+    return Wanted(
+        name=name,
+        subnet=texts["subnet"],
+        pod_name=texts["podName"],
+        namespace=texts["namespace"],
+        pod_type=texts["podType"],
+        v4=v4,
+        v6=v6,
+        mac=mac,
+        node_name=texts["nodeName"],
+        container_id=texts["containerID"],
+        attach_ips=lists["attachIps"],
+        attach_macs=lists["attachMacs"],
+        attach_subnets=lists["attachSubnets"],
+        labels=labels,
+        annotations=annotations,
+        resource_version=version,
+    )
+
+
+def read_metadata(document: Any, name: str) -> tuple[dict[str, str | None], dict[str, str | None]]:
+    """Labels and annotations of a merge patch, where None removes a key. Raises Invalid or BadRequest."""
+    if not isinstance(document, dict):
+        raise BadRequest("the patch is not a mapping")
+    metadata = document.get("metadata")
+    if metadata is None:
+        return {}, {}
+    errors: list[FieldError] = []
+    if not isinstance(metadata, dict):
+        raise Invalid.because(name, [FieldError.invalid("metadata", metadata, "must be an object")])
+    given = metadata.get("name")
+    if given is not None and given != name:
+        errors.append(FieldError.invalid("metadata.name", given, "field is immutable"))
+    labels = _strings(metadata.get("labels"), "metadata.labels", errors, removable=True)
+    annotations = _strings(metadata.get("annotations"), "metadata.annotations", errors, removable=True)
+    _check_labels({k: v for k, v in labels.items() if v is not None}, errors)
+    if errors:
+        raise Invalid.because(name, errors)
+    return labels, annotations
+
+
+def _metadata(metadata: Any, errors: list[FieldError]) -> tuple[dict[str, str], dict[str, str], str]:
+    if not isinstance(metadata, dict):
+        errors.append(FieldError.required("metadata.name"))
+        return {}, {}, ""
+    errors.extend(FieldError.unknown(f"metadata.{_printable(key)}") for key in metadata if key not in _METADATA)
+    name = metadata.get("name")
+    if name in (None, ""):
+        errors.append(FieldError.required("metadata.name"))
+    elif not isinstance(name, str) or not is_subdomain(name):
+        errors.append(FieldError.invalid("metadata.name", name, SUBDOMAIN_RULE))
+    labels = _strings(metadata.get("labels"), "metadata.labels", errors)
+    annotations = _strings(metadata.get("annotations"), "metadata.annotations", errors)
+    given_labels = {key: value or "" for key, value in labels.items()}
+    _check_labels(given_labels, errors)
+    given_annotations = {key: value or "" for key, value in annotations.items()}
+    for key in given_annotations:
+        if not is_label_key(key):
+            errors.append(FieldError.invalid("metadata.annotations", key, "name part must be a qualified name"))
+    if sum(len(key) + len(value) for key, value in given_annotations.items()) > _LIMIT_ANNOTATIONS:
+        errors.append(FieldError("FieldValueTooLong", "metadata.annotations", "Too long: may not be more than 262144 bytes"))
+    version = metadata.get("resourceVersion")
+    return given_labels, given_annotations, version if isinstance(version, str) else ""
+
+
+def _check_labels(labels: dict[str, str], errors: list[FieldError]) -> None:
+    for key, value in labels.items():
+        if not is_label_key(key):
+            errors.append(FieldError.invalid("metadata.labels", key, "name part must be a qualified name"))
+        if not is_label_value(value):
+            errors.append(FieldError.invalid("metadata.labels", value, "must be a valid label value of at most 63 characters"))
+
+
+def _strings(value: Any, field: str, errors: list[FieldError], *, removable: bool = False) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        errors.append(FieldError.invalid(field, value, "must be a map of strings"))
+        return {}
+    found: dict[str, Any] = {}
+    for key, text in value.items():
+        if isinstance(text, str) or text is None:
+            found[key] = text if removable else text or ""
+        else:
+            errors.append(FieldError.invalid(f"{field}[{_printable(key)}]", text, "must be a string"))
+    return found
+
+
+def _spec_texts(spec: dict[Any, Any], errors: list[FieldError]) -> dict[str, str]:
+    texts = dict.fromkeys(_TEXTS, "")
+    for key, value in spec.items():
+        if key in _TEXTS:
+            if isinstance(value, str):
+                if not value.isprintable():
+                    errors.append(FieldError.invalid(f"spec.{key}", value, "must not contain control characters"))
+                else:
+                    texts[key] = value
+            elif value is not None:
+                errors.append(FieldError.invalid(f"spec.{key}", value, "must be a string"))
+        elif key not in _LISTS:
+            errors.append(FieldError.unknown(f"spec.{_printable(key)}"))
+    return texts
+
+
+def _spec_lists(spec: dict[Any, Any], errors: list[FieldError]) -> dict[str, tuple[str, ...]]:
+    lists: dict[str, tuple[str, ...]] = dict.fromkeys(_LISTS, ())
+    for key in _LISTS & spec.keys():
+        value = spec[key]
+        if value in (None, ""):
+            continue
+        if isinstance(value, list) and all(isinstance(item, str) and item.isprintable() for item in value):
+            lists[key] = tuple(value)
+        else:
+            errors.append(FieldError.invalid(f"spec.{key}", value, "must be a list of strings"))
+    return lists
+
+
+def _addresses(texts: dict[str, str], errors: list[FieldError]) -> tuple[int | None, int | None, str | None]:
+    """spec.v4IpAddress, v6IpAddress and macAddress; ipAddress is both in one and may not say otherwise."""
+    v4: int | None = None
+    v6: int | None = None
+    try:
+        v4 = parse_v4(texts["v4IpAddress"]) if texts["v4IpAddress"] else None
+    except ValueError:
+        errors.append(FieldError.invalid("spec.v4IpAddress", texts["v4IpAddress"], "must be an IPv4 address"))
+    try:
+        v6 = parse_v6(texts["v6IpAddress"]) if texts["v6IpAddress"] else None
+    except ValueError:
+        errors.append(FieldError.invalid("spec.v6IpAddress", texts["v6IpAddress"], "must be an IPv6 address"))
+    for word in texts["ipAddress"].split(",") if texts["ipAddress"] else ():
+        text = word.strip()
+        try:
+            if ":" in text:
+                both = parse_v6(text)
+                agrees, v6 = v6 in (None, both), both
+            else:
+                both = parse_v4(text)
+                agrees, v4 = v4 in (None, both), both
+        except ValueError:
+            errors.append(FieldError.invalid("spec.ipAddress", texts["ipAddress"], "must be an IP address, or IPv4,IPv6"))
+            break
+        if not agrees:
+            errors.append(FieldError.invalid("spec.ipAddress", texts["ipAddress"], "contradicts v4IpAddress or v6IpAddress"))
+    mac: str | None = None
+    if texts["macAddress"]:
+        try:
+            mac = parse_mac(texts["macAddress"])
+        except ValueError as error:
+            errors.append(FieldError.invalid("spec.macAddress", texts["macAddress"], str(error)))
+    return v4, v6, mac
+
+
+def _brief(value: Any) -> str:
+    return f'"{_printable(value[:100])}"' if isinstance(value, str) else f"{type(value).__name__}"
+
+
+def _printable(text: Any) -> str:
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in str(text)[:200])
+
+
+# ---- documents out ------------------------------------------------------------------------------------------------------------
+
+
+class Condition(msgspec.Struct, frozen=True, rename="camel"):
+    """One condition of an IP's status. `status` is True, False or Unknown."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+    last_transition_time: str
+
+
+class Status(msgspec.Struct, frozen=True):
+    """Pending, Reserved, Bound, Releasing or Failed, and the conditions behind it."""
+
+    phase: str
+    conditions: tuple[Condition, ...]
+
+
+class Metadata(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    annotations: dict[str, str] = {}
+    creation_timestamp: str
+    deletion_timestamp: str | None = None
+    finalizers: tuple[str, ...]
+    generation: int
+    labels: dict[str, str]
+    name: str
+    resource_version: str
+    uid: str
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True):
+    attachIps: tuple[str, ...]  # noqa: N815 - kube-ovn's names
+    attachMacs: tuple[str, ...]  # noqa: N815
+    attachSubnets: tuple[str, ...]  # noqa: N815
+    containerID: str  # noqa: N815
+    ipAddress: str  # noqa: N815
+    macAddress: str  # noqa: N815
+    namespace: str
+    nodeName: str  # noqa: N815
+    podName: str  # noqa: N815
+    podType: str  # noqa: N815
+    subnet: str
+    v4IpAddress: str  # noqa: N815
+    v6IpAddress: str  # noqa: N815
+
+
+class IP(msgspec.Struct, frozen=True, kw_only=True):
+    """An IP as it goes out: frozen, so that readers need no lock."""
+
+    apiVersion: str = API_VERSION  # noqa: N815
+    kind: str = "IP"
+    metadata: Metadata
+    spec: Spec
+    status: Status
+
+
+def render(r: Reservation, status: Status) -> IP:
+    """The document of a reservation."""
+    addresses = r.addresses
+    return IP(
+        metadata=Metadata(
+            annotations=r.annotations,
+            creation_timestamp=timestamp(r.created),
+            deletion_timestamp=None if r.deleted is None else timestamp(r.deleted),
+            finalizers=(FINALIZER,),
+            generation=r.generation,
+            labels={**r.labels, LABEL_RESERVED: "true", LABEL_NODE: r.node_name, LABEL_SUBNET: r.subnet},
+            name=r.name,
+            resource_version=str(r.resource_version),
+            uid=r.uid,
+        ),
+        spec=Spec(
+            attachIps=r.attach_ips,
+            attachMacs=r.attach_macs,
+            attachSubnets=r.attach_subnets,
+            containerID=r.container_id,
+            ipAddress=",".join(addresses),
+            macAddress=r.mac,
+            namespace=r.namespace,
+            nodeName=r.node_name,
+            podName=r.pod_name,
+            podType=r.pod_type,
+            subnet=r.subnet,
+            v4IpAddress="" if r.v4 is None else format_v4(r.v4),
+            v6IpAddress="" if r.v6 is None else format_v6(r.v6),
+        ),
+        status=status,
+    )
+
+
+def timestamp(seconds: float) -> str:
+    """RFC 3339 in UTC, whole seconds, as Kubernetes writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+class Subnet(msgspec.Struct, frozen=True, kw_only=True):
+    """A logical switch as kube-ovn's Subnet. Counts are exact integers of any size, so the JSON is made by hand."""
+
+    name: str
+    uid: str
+    provider: str
+    vpc: str
+    v4: str
+    v6: str
+    gateways: tuple[str, ...]
+    exclude_ips: tuple[str, ...]
+    counts: tuple[int, int, int, int]
+
+    def document(self) -> dict[str, Any]:
+        """`counts` are V4USED, V4AVAILABLE, V6USED, V6AVAILABLE."""
+        protocol = "Dual" if self.v4 and self.v6 else "IPv6" if self.v6 else "IPv4"
+        return {
+            "apiVersion": API_VERSION,
+            "kind": "Subnet",
+            "metadata": {"name": self.name, "uid": self.uid},
+            "spec": {
+                "cidrBlock": ",".join(cidr for cidr in (self.v4, self.v6) if cidr),
+                "excludeIps": list(self.exclude_ips),
+                "gateway": ",".join(self.gateways),
+                "protocol": protocol,
+                "provider": self.provider,
+                "vpc": self.vpc,
+            },
+            "status": {
+                "v4usingIPs": self.counts[0],
+                "v4availableIPs": self.counts[1],
+                "v6usingIPs": self.counts[2],
+                "v6availableIPs": self.counts[3],
+            },
+        }

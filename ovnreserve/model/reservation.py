@@ -1,0 +1,169 @@
+"""A reservation: what the ledger keeps and what its record in the northbound database rebuilds.
+
+States, and who moves them:
+
+    intended --northbound commit seen--> held --DELETE--> releasing --second commit seen--> (gone)
+       └──────conflict found after a crash──> failed --DELETE--> (gone)
+
+`intended` is durable in the ledger before the northbound database is touched; a reservation is acknowledged only once `held`.
+Everything else a user sees (Bound, Conflicted, Enforced) is derived from the world.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Final
+
+import msgspec
+
+from ovnreserve.model.addresses import format_v4, format_v6, parse_v6
+
+KIND: Final = "ovnreserve/kind"
+NAME: Final = "ovnreserve/name"
+UID: Final = "ovnreserve/uid"
+SWITCH: Final = "ovnreserve/switch"
+RECORD: Final = "ovnreserve/record"
+REVISION: Final = "ovnreserve/revision"
+
+KIND_RESERVATION: Final = "reservation"
+KIND_LEDGER: Final = "ledger"
+
+
+class State(enum.StrEnum):
+    INTENDED = "intended"
+    HELD = "held"
+    RELEASING = "releasing"
+    FAILED = "failed"
+
+
+class Reservation(msgspec.Struct, frozen=True, kw_only=True):
+    """One reserved IP. Addresses are integers or None, `created` is seconds since the epoch, `switch` its row's uuid."""
+
+    name: str
+    uid: str
+    switch: str
+    subnet: str
+    pod_name: str
+    namespace: str
+    pod_type: str
+    v4: int | None
+    v6: int | None
+    mac: str
+    state: State
+    created: int
+    resource_version: int
+    generation: int = 1
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    node_name: str = ""
+    container_id: str = ""
+    attach_ips: tuple[str, ...] = ()
+    attach_macs: tuple[str, ...] = ()
+    attach_subnets: tuple[str, ...] = ()
+    deleted: int | None = None
+    message: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Does it keep its address from everyone?"""
+        return self.state is not State.FAILED
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Its addresses as text, IPv4 first."""
+        four = () if self.v4 is None else (format_v4(self.v4),)
+        return four if self.v6 is None else (*four, format_v6(self.v6))
+
+    @property
+    def port_addresses(self) -> str:
+        """The element of `Logical_Switch_Port.addresses` that gives the port exactly this: `MAC v4 v6`."""
+        return " ".join((self.mac, *self.addresses))
+
+    def with_(self, **changes: Any) -> Reservation:
+        return msgspec.structs.replace(self, **changes)
+
+
+# ---- the record: `external_ids:ovnreserve/record` of its DNS row -------------------------------------------------------------
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The record's JSON, format 1. Short keys: it is read by us, and by people through describe."""
+
+    subnet: str
+    pod: str
+    ns: str
+    mac: str
+    created: int
+    rv: int
+    type: str = ""
+    v4: int | None = None
+    v6: str | None = None
+    gen: int = 1
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    node: str = ""
+    container: str = ""
+    attach: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]] | None = None
+    deleted: int | None = None
+    format: int = 1
+
+
+_decode_record = msgspec.json.Decoder(_Record).decode
+
+
+def external_ids_of(r: Reservation) -> dict[str, str]:
+    """The whole external_ids of a reservation's DNS row."""
+    attach = (r.attach_ips, r.attach_macs, r.attach_subnets)
+    record = _Record(
+        r.subnet, r.pod_name, r.namespace, r.mac, r.created, r.resource_version, r.pod_type,
+        r.v4, None if r.v6 is None else format_v6(r.v6), r.generation, r.labels, r.annotations, r.node_name,
+        r.container_id, attach if any(attach) else None, r.deleted,
+    )  # fmt: skip
+    return {
+        KIND: KIND_RESERVATION,
+        NAME: r.name,
+        UID: r.uid,
+        SWITCH: r.switch,
+        RECORD: _encode(record).decode(),
+    }
+
+
+def dns_records_of(r: Reservation) -> dict[str, str]:
+    """The `records` column of its DNS row: what an operator sees who attaches it to a switch."""
+    return {r.name: " ".join(r.addresses)}
+
+
+def reservation_of(ids: dict[str, str]) -> Reservation | None:
+    """The reservation that a DNS row's external_ids rebuild, None if they were garbled."""
+    try:
+        record = _decode_record(ids[RECORD])
+        v6 = None if record.v6 is None else parse_v6(record.v6)
+        attach = record.attach or ((), (), ())
+        return Reservation(
+            name=ids[NAME],
+            uid=ids[UID],
+            switch=ids[SWITCH],
+            subnet=record.subnet,
+            pod_name=record.pod,
+            namespace=record.ns,
+            pod_type=record.type,
+            v4=record.v4,
+            v6=v6,
+            mac=record.mac,
+            state=State.HELD if record.deleted is None else State.RELEASING,
+            created=record.created,
+            resource_version=record.rv,
+            generation=record.gen,
+            labels=record.labels,
+            annotations=record.annotations,
+            node_name=record.node,
+            container_id=record.container,
+            attach_ips=attach[0],
+            attach_macs=attach[1],
+            attach_subnets=attach[2],
+            deleted=record.deleted,
+        )
+    except (KeyError, ValueError, msgspec.MsgspecError):
+        return None

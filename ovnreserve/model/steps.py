@@ -1,0 +1,65 @@
+"""Steps: what a plan wants done to the northbound database. Frozen; every one can be done again.
+
+One batch of steps is one ledger transaction, then one northbound transaction. `seen` is what a port was like when the plan was made:
+`addresses`, `dynamic_addresses` and `type`; a write to the port is guarded by it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ovnreserve.model.reservation import Reservation
+
+Seen = tuple[frozenset[str], str | None, str]
+
+
+class PutRecord(NamedTuple):
+    """Write the reservation's record, and its IPv4 address into its switch's exclude_ips."""
+
+    reservation: Reservation
+
+
+class UpdateRecord(NamedTuple):
+    """Rewrite the record of a reservation that has one: labels changed, or it is being released."""
+
+    reservation: Reservation
+
+
+class DropRecord(NamedTuple):
+    """Delete the record, and take its IPv4 address out of its switch's exclude_ips."""
+
+    reservation: Reservation
+
+
+class WriteExcludes(NamedTuple):
+    """Make our part of the switch's exclude_ips what it should be: its live reservations' IPv4 addresses but these."""
+
+    switch: str
+    withheld: frozenset[int]
+
+
+class WriteAddresses(NamedTuple):
+    """Set a port's `addresses`, if the port is still as it was seen (`addresses`, `dynamic_addresses` and `type`).
+
+    `reservation` names the one this is for: its record, where it was there before, must be unchanged too.
+    """
+
+    port: str
+    seen: Seen
+    addresses: frozenset[str]
+    reservation: str
+
+
+class DeletePort(NamedTuple):
+    """Delete a port, if it is still as it was seen, from its switch."""
+
+    port: str
+    switch: str
+    seen: Seen
+
+
+class Barrier(NamedTuple):
+    """Increment nb_cfg: ovn-northd answers in sb_cfg once it has seen everything up to here."""
+
+
+Step = PutRecord | UpdateRecord | DropRecord | WriteExcludes | WriteAddresses | DeletePort | Barrier

@@ -1,0 +1,251 @@
+"""The connection to the northbound database: a state machine that the engine's loop drives, and never blocks.
+
+    waiting --schema fetched--> connecting --monitor reply--> monitoring
+       ^                            └──<── connection lost, reconnected by itself ──┘
+       └── the schema lacks what we need
+
+python-ovs' Idl (through ovsdbapp's) does what it is good at: remotes and reconnects, the leader of a cluster, inactivity probes, locks,
+transactions. Its rows it never sees: the contents of updates are taken out of the messages on their way to it and go to our
+replica, which is several times cheaper and forgets nothing on a reconnect.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import ovs.db.idl
+import ovs.jsonrpc
+import ovs.poller
+import structlog
+from ovsdbapp.backend.ovs_idl.connection import OvsdbIdl
+
+from ovnreserve.model.reservation import KIND, KIND_LEDGER, KIND_RESERVATION
+from ovnreserve.northbound.replica import Replica
+from ovnreserve.northbound.schema import SchemaRequest, UnsupportedSchema, helper_for
+from ovnreserve.northbound.transactions import Operations
+from ovnreserve.northbound.wire import Session, parse_remotes
+
+_log = structlog.get_logger(__name__)
+
+LOCK: Final = "ovnreserve"
+_RETRY_SCHEMA: Final = 5.0
+_NO_TRANSACTION: Final = "00000000-0000-0000-0000-000000000000"
+
+
+class _TappedSession(Session):
+    """Shows each message to `tap` before the Idl gets it."""
+
+    tap: Callable[[ovs.jsonrpc.Message], None]
+
+    def recv(self) -> ovs.jsonrpc.Message | None:
+        message = super().recv()
+        if message is not None:
+            self.tap(message)
+        return message
+
+
+class _Idl(OvsdbIdl):  # type: ignore[misc]
+    """The Idl whose rows are our replica's."""
+
+    def __init__(self, remote: str, helper: ovs.db.idl.SchemaHelper, replica: Replica, *, leader_only: bool) -> None:
+        super().__init__(remote, helper, leader_only=leader_only)
+        self._session = _TappedSession.like(self._session)
+        self._session.tap = self._tap
+        self._replica = replica
+        self.dumps = 0
+        """How many times the whole contents were received."""
+        kinds = [[["external_ids", "includes", ["map", [[KIND, kind]]]]] for kind in (KIND_RESERVATION, KIND_LEDGER)]
+        self.cond_change("DNS", [clause for [clause] in kinds])
+        self.sync_conditions()
+
+    def cooperative_yield(self) -> None:
+        """ovsdbapp's sleeps once per row, which at 100k rows costs 9 s (facts/performance, section 3)."""
+
+    @property
+    def session(self) -> _TappedSession:
+        return self._session  # type: ignore[no-any-return]
+
+    def _tap(self, message: ovs.jsonrpc.Message) -> None:
+        try:
+            if message.type == ovs.jsonrpc.Message.T_NOTIFY:
+                self._take_update(message)
+            elif message.type == ovs.jsonrpc.Message.T_REPLY and message.id == self._monitor_request_id:
+                self._take_dump(message)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            # Our copy is no longer the server's: start again from a full dump.
+            _log.exception("northbound_update_unreadable", error=str(error))
+            self.last_id = _NO_TRANSACTION
+            self.force_reconnect()
+
+    def _take_update(self, message: ovs.jsonrpc.Message) -> None:
+        params = message.params
+        if message.method == "update3" and len(params) == 3:
+            self._replica.update(params[2])
+            params[2] = {}
+        elif message.method == "update2" and len(params) == 2 and params[0] != str(self.server_monitor_uuid):
+            self._replica.update(params[1])
+            params[1] = {}
+
+    def _take_dump(self, message: ovs.jsonrpc.Message) -> None:
+        if self.state == self.IDL_S_DATA_MONITOR_COND_SINCE_REQUESTED:
+            found, _transaction, updates = message.result
+            (self._replica.update if found else self._replica.replace)(updates)
+            message.result[2] = {}
+        elif self.state == self.IDL_S_DATA_MONITOR_COND_REQUESTED:
+            self._replica.replace(message.result)
+            message.result = {}
+        else:
+            raise ValueError("the server knows neither monitor_cond_since nor monitor_cond")
+        self.dumps += 1
+
+
+class Outcome(enum.Enum):
+    """What became of a transaction."""
+
+    PENDING = "pending"
+    COMMITTED = "committed"
+    REFUSED = "refused"
+    """A guard failed: `culprit` names whose."""
+    NOT_SENT = "not sent"
+    """There is no connection, or no lock."""
+    UNKNOWN = "unknown"
+    """The connection broke before the reply. It may have been committed; look."""
+    FAILED = "failed"
+    """The server did not accept it; `error` says why."""
+
+
+class Transaction(ovs.db.idl.Transaction):  # type: ignore[misc]
+    """One transaction under way. Ask `outcome()` after each run of the connection."""
+
+    def __init__(self, idl: _Idl, operations: Operations) -> None:
+        super().__init__(idl)
+        self._blame = operations.blame
+        self._sequence = idl.session.get_seqno()
+        self._offset = 1 if idl.lock_name else 0
+        self._replied = False
+        self.culprit = ""
+        self.error = ""
+        for operation in operations.operations:
+            self.add_op(operation)
+
+    def outcome(self) -> Outcome:
+        status = self.commit()
+        match status:
+            case self.SUCCESS | self.UNCHANGED:
+                return Outcome.COMMITTED
+            case self.INCOMPLETE:
+                session = self.idl.session
+                broken = not session.is_connected() or session.get_seqno() != self._sequence
+                return Outcome.UNKNOWN if broken else Outcome.PENDING
+            case self.TRY_AGAIN if self._replied:
+                return Outcome.REFUSED
+            case self.TRY_AGAIN | self.NOT_LOCKED:
+                return Outcome.UNKNOWN if self._request_id is not None and not self._replied else Outcome.NOT_SENT
+        self.error = self.get_error()
+        return Outcome.FAILED
+
+    def _process_reply(self, message: ovs.jsonrpc.Message) -> None:
+        self._replied = True
+        super()._process_reply(message)
+        results = message.result if isinstance(message.result, list) else []
+        for index, result in enumerate(results):
+            if isinstance(result, dict) and result.get("error"):
+                position = index - self._offset
+                self.culprit = self._blame[position] if 0 <= position < len(self._blame) else ""
+                break
+
+
+class Northbound:
+    """The northbound database as the engine sees it. `run` often; nothing here blocks."""
+
+    def __init__(self, remote: str, *, leader_only: bool = True) -> None:
+        self.remote = remote
+        self.replica = Replica()
+        self.schema_version = ""
+        self.problem = ""
+        self._leader_only = leader_only
+        self._idl: _Idl | None = None
+        self._request: SchemaRequest | None = None
+        self._retry_at = 0.0
+
+    def run(self) -> None:
+        """Receive and send what can be. Afterwards `replica.take_changes()` tells what is new."""
+        if self._idl is None:
+            self._fetch_schema()
+        if self._idl is not None:
+            self._idl.run()
+
+    def wait(self, poller: ovs.poller.Poller) -> None:
+        if self._idl is not None:
+            self._idl.wait(poller)
+        elif self._request is not None:
+            self._request.wait(poller)
+        else:
+            poller.timer_wait_until(int(self._retry_at * 1000))
+
+    def close(self) -> None:
+        if self._request is not None:
+            self._request.close()
+        if self._idl is not None:
+            self._idl.close()
+
+    def _fetch_schema(self) -> None:
+        if self._request is None:
+            if time.monotonic() < self._retry_at:
+                return
+            self._request = SchemaRequest(parse_remotes(self.remote))
+        schema = self._request.run()
+        if schema is None:
+            return
+        self._request.close()
+        self._request = None
+        try:
+            helper = helper_for(schema)
+        except UnsupportedSchema as error:
+            if str(error) != self.problem:
+                _log.error("northbound_schema_unsupported", error=str(error))
+            self.problem = str(error)
+            self._retry_at = time.monotonic() + _RETRY_SCHEMA
+            return
+        self.problem = ""
+        self.schema_version = str(schema.get("version", ""))
+        self._idl = _Idl(self.remote, helper, self.replica, leader_only=self._leader_only)
+        self._idl.set_lock(LOCK)
+
+    @property
+    def complete(self) -> bool:
+        """Connected, and the replica is all that the server has."""
+        idl = self._idl
+        return idl is not None and idl.state == idl.IDL_S_MONITORING and idl.session.is_connected()
+
+    @property
+    def dumps(self) -> int:
+        """Grows with each full dump: what is known by then has to be compared as a whole."""
+        return self._idl.dumps if self._idl is not None else 0
+
+    @property
+    def has_lock(self) -> bool:
+        return self._idl is not None and bool(self._idl.has_lock)
+
+    @property
+    def last_error(self) -> str:
+        """Why there is no connection, in ovn-nbctl's words."""
+        if self.problem:
+            return self.problem
+        source = self._idl.session if self._idl is not None else self._request
+        return source.last_error if source is not None else ""
+
+    def commit(self, operations: Operations) -> Transaction:
+        """Send a transaction; its first `outcome()` says whether it could be sent."""
+        assert self._idl is not None  # noqa: S101 - only asked while complete
+        transaction = Transaction(self._idl, operations)
+        transaction.commit()
+        return transaction
+
+    def reconnect(self) -> None:
+        """Drop a connection that hangs."""
+        if self._idl is not None:
+            self._idl.force_reconnect()

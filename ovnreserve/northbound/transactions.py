@@ -1,0 +1,202 @@
+"""From steps to one northbound transaction: operations (RFC 7047, 5.2), each guarded by what the plan has seen.
+
+`wait` operations with timeout 0 are the compare-and-swap: one that fails aborts everything. They guard the ledger row's revision, our and
+the operator's exclude_ips of each switch that is written (a key that may be absent is first inserted empty, which does nothing where it is
+there), and each port that is written. Everything is written by key or by row; of somebody else's row never a whole map. The last operation makes
+the commit durable, which a standalone server does not do by itself.
+
+Every operation knows whom to blame should it fail: the reservation or switch it is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from ovnreserve.model import exclude_ips
+from ovnreserve.model.reservation import (
+    KIND,
+    KIND_LEDGER,
+    RECORD,
+    REVISION,
+    UID,
+    Reservation,
+    dns_records_of,
+    external_ids_of,
+)
+from ovnreserve.model.steps import (
+    Barrier,
+    DeletePort,
+    DropRecord,
+    PutRecord,
+    Seen,
+    Step,
+    UpdateRecord,
+    WriteAddresses,
+    WriteExcludes,
+)
+from ovnreserve.model.topology import EXCLUDE_IPS, EXCLUDED_MARK
+from ovnreserve.northbound.replica import Replica
+
+Operation = dict[str, Any]
+
+REVISION_BLAME: Final = "(revision)"
+_COMMENT_NAMES: Final = 20
+
+
+class Operations:
+    """One transaction in the making. `operations[i]` is the fault of `blame[i]` if it fails."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self.operations: list[Operation] = []
+        self.blame: list[str] = []
+
+    def build(self, steps: Iterable[tuple[str, Step]], excludes: Mapping[str, str], revision: str) -> None:
+        """Everything of a batch.
+
+        `steps` come with the name of the request they are for, `excludes` is our text of each switch whose exclude_ips may change, and
+        `revision` the ledger's vector from this transaction on.
+        """
+        names: dict[str, None] = {}
+        barrier = False
+        self._revision(revision)
+        for switch, ours in excludes.items():
+            self._excludes(switch, ours)
+        for name, step in steps:
+            names[name] = None
+            match step:
+                case PutRecord(r):
+                    self._put_record(name, r)
+                case UpdateRecord(r):
+                    self._update_record(name, r)
+                case DropRecord(r):
+                    self._drop_record(name, r)
+                case WriteAddresses(port, seen, addresses, reservation):
+                    self._guard_record(name, reservation)
+                    self._guard_port(name, port, seen)
+                    row = {"addresses": ["set", sorted(addresses)]}
+                    self._add(name, op="update", table="Logical_Switch_Port", where=_is(port), row=row)
+                case DeletePort(port, switch, seen):
+                    self._guard_port(name, port, seen)
+                    mutation = ["ports", "delete", ["set", [["uuid", port]]]]
+                    self._add(name, op="mutate", table="Logical_Switch", where=_is(switch), mutations=[mutation])
+                case WriteExcludes():
+                    pass  # its switch is in `excludes`
+                case Barrier():
+                    barrier = True
+        if barrier:
+            self._add("", op="mutate", table="NB_Global", where=[], mutations=[["nb_cfg", "+=", 1]])
+        self._add("", op="comment", comment=_comment(list(names)))
+        self._add("", op="commit", durable=True)
+
+    def _add(self, blame: str, **operation: Any) -> None:
+        self.operations.append(operation)
+        self.blame.append(blame)
+
+    def _wait_exists(self, blame: str, table: str, where: list[Any]) -> None:
+        """Fail unless a row is like that."""
+        self._add(blame, op="wait", timeout=0, table=table, where=where, columns=["_uuid"], until="!=", rows=[])
+
+    # ---- our rows -----------------------------------------------------------------------------------------------------------------
+
+    def _revision(self, revision: str) -> None:
+        ids = _map({KIND: KIND_LEDGER, REVISION: revision})
+        for uuid in sorted(self._replica.ledger_rows):
+            seen = self._replica.tables["DNS"][uuid]["external_ids"].get(REVISION, "")
+            where = [*_is(uuid), ["external_ids", "includes", _map({REVISION: seen})]]
+            self._wait_exists(REVISION_BLAME, "DNS", where)
+            self._add(REVISION_BLAME, op="update", table="DNS", where=_is(uuid), row={"external_ids": ids})
+            return
+        where = [["external_ids", "includes", _map({KIND: KIND_LEDGER})]]
+        self._add(
+            REVISION_BLAME, op="wait", timeout=0, table="DNS", where=where, columns=["_uuid"], until="==", rows=[]
+        )
+        self._add(REVISION_BLAME, op="insert", table="DNS", row={"external_ids": ids})
+
+    def _put_record(self, name: str, r: Reservation) -> None:
+        record = self._replica.record(r.name)
+        if record is not None:
+            self._update_record(name, r)
+            return
+        row = {"records": _map(dns_records_of(r)), "external_ids": _map(external_ids_of(r))}
+        self._add(name, op="insert", table="DNS", row=row)
+
+    def _update_record(self, name: str, r: Reservation) -> None:
+        record = self._replica.record(r.name)
+        if record is None:
+            self._put_record(name, r)
+            return
+        self._guard_record(name, r.name)
+        row = {"records": _map(dns_records_of(r)), "external_ids": _map(external_ids_of(r))}
+        self._add(name, op="update", table="DNS", where=_is(record[0]), row=row)
+
+    def _drop_record(self, name: str, r: Reservation) -> None:
+        record = self._replica.record(r.name)
+        if record is not None and record[1].get(UID) == r.uid:
+            self._add(name, op="delete", table="DNS", where=_is(record[0]))
+
+    def _guard_record(self, name: str, reservation: str) -> None:
+        record = self._replica.record(reservation)
+        if record is not None:
+            uuid, ids = record
+            seen = {UID: ids.get(UID, ""), RECORD: ids.get(RECORD, "")}
+            self._wait_exists(name, "DNS", [*_is(uuid), ["external_ids", "includes", _map(seen)]])
+
+    # ---- rows of others -----------------------------------------------------------------------------------------------------------
+
+    def _guard_port(self, name: str, port: str, seen: Seen) -> None:
+        addresses, dynamic_addresses, type_ = seen
+        row = {
+            "addresses": ["set", sorted(addresses)],
+            "dynamic_addresses": ["set", [] if dynamic_addresses is None else [dynamic_addresses]],
+            "type": type_,
+        }
+        self._add(
+            name, op="wait", timeout=0, table="Logical_Switch_Port", where=_is(port),
+            columns=["addresses", "dynamic_addresses", "type"], until="==", rows=[row],
+        )  # fmt: skip
+
+    def _excludes(self, switch: str, ours: str) -> None:
+        """Our part of exclude_ips and its mark, guarded by the whole value and the mark as they were seen."""
+        row = self._replica.tables["Logical_Switch"].get(switch)
+        if row is None:
+            return
+        value, mark = row["other_config"].get(EXCLUDE_IPS), row["external_ids"].get(EXCLUDED_MARK)
+        new_value, new_mark = exclude_ips.join(ours, exclude_ips.split(value or "", mark)[1])
+        if (new_value, new_mark) == (value or "", mark or ""):
+            return
+        absent = [
+            [column, "insert", _map({key: ""})]
+            for column, key, old in (("other_config", EXCLUDE_IPS, value), ("external_ids", EXCLUDED_MARK, mark))
+            if old is None
+        ]
+        if absent:
+            self._add(switch, op="mutate", table="Logical_Switch", where=_is(switch), mutations=absent)
+        self._wait_exists(
+            switch, "Logical_Switch",
+            [
+                *_is(switch),
+                ["other_config", "includes", _map({EXCLUDE_IPS: value or ""})],
+                ["external_ids", "includes", _map({EXCLUDED_MARK: mark or ""})],
+            ],
+        )  # fmt: skip
+        mutations: list[Any] = []
+        for column, key, new in (("other_config", EXCLUDE_IPS, new_value), ("external_ids", EXCLUDED_MARK, new_mark)):
+            mutations.append([column, "delete", ["set", [key]]])
+            if new:
+                mutations.append([column, "insert", _map({key: new})])
+        self._add(switch, op="mutate", table="Logical_Switch", where=_is(switch), mutations=mutations)
+
+
+def _is(uuid: str) -> list[Any]:
+    return [["_uuid", "==", ["uuid", uuid]]]
+
+
+def _map(values: Mapping[str, str]) -> list[Any]:
+    return ["map", [[key, value] for key, value in values.items()]]
+
+
+def _comment(names: list[str]) -> str:
+    more = f" and {len(names) - _COMMENT_NAMES} more" if len(names) > _COMMENT_NAMES else ""
+    return f"ovnreserve: {', '.join(names[:_COMMENT_NAMES])}{more}"

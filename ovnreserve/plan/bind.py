@@ -1,0 +1,103 @@
+"""Bind: the port of a reservation is there. What is it to get?
+
+The port must be on the reserved subnet and its identity must not contradict. Then its addresses, compared as sets, decide:
+
+    none; `dynamic`; `dynamic IP` of ours; `MAC dynamic` of ours    written: `MAC v4 v6`      Binding, then Bound
+    the reserved ones                                               nothing to write          Bound
+    `dynamic`, up on another address                                not touched               RunningElsewhere
+    anything else                                                   not touched               AddressMismatch
+
+A port that has the reserved MAC and addresses and more besides is Bound: it does use the IP.
+Only the `dynamic` element is replaced, since `unknown` beside it is the operator's wish.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ovnreserve.model.steps import Seen, WriteAddresses
+from ovnreserve.plan.outcome import Event, Plan
+from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.topology import Element, Port
+from ovnreserve.plan.identity import contradiction
+from ovnreserve.plan.world import World
+
+
+class Verdict(NamedTuple):
+    """`status` and `reason` are those of the Bound condition; `addresses` what the port is to be given, if anything."""
+
+    status: bool
+    reason: str
+    message: str
+    addresses: frozenset[str] | None = None
+
+
+def judge(world: World, r: Reservation) -> Verdict:
+    """What the reservation's port is to this reservation."""
+    port = world.port(r.name)
+    if port is None:
+        return Verdict(False, "NoPort", f"logical switch port {r.name} does not exist")
+    if port.switch != r.switch:
+        where = world.switch_name(port.switch)
+        return Verdict(False, "WrongSubnet", f"port {r.name} is on logical switch {where}, the IP on {r.subnet}")
+    contradicts = contradiction(port, r.pod_name, r.namespace, r.pod_type)
+    if contradicts:
+        return Verdict(False, "IdentityMismatch", f"port {r.name} has {contradicts}")
+    if port.type:
+        return Verdict(False, "NotAWorkload", f"port {r.name} is of type {port.type}")
+    return _judge_addresses(port, r)
+
+
+def _judge_addresses(port: Port, r: Reservation) -> Verdict:
+    dynamic = port.dynamic
+    static = [element for element in port.elements if not element.dynamic and not element.names_nothing]
+    wanted = {a for a in (r.v4,) if a is not None}, {a for a in (r.v6,) if a is not None}
+    if dynamic is None and static:
+        if any(_covers(element, r) for element in static):
+            return Verdict(True, "Bound", f"port {r.name} has {r.port_addresses}")
+        return _mismatch(port, r)
+    if dynamic is None and port.addresses:
+        return _mismatch(port, r)
+    if static:
+        return _mismatch(port, r)
+    if dynamic is not None:
+        asks = set(dynamic.v4) <= wanted[0] and set(dynamic.v6) <= wanted[1]
+        if not asks or dynamic.mac not in (None, r.mac):
+            return _mismatch(port, r)
+        if port.up and port.assigned is not None and not _covers(port.assigned, r):
+            message = f"port {r.name} is up on {port.dynamic_addresses}, the IP is {r.port_addresses}"
+            return Verdict(False, "RunningElsewhere", message)
+    return Verdict(False, "Binding", f"port {r.name} is being given {r.port_addresses}", given(port, r))
+
+
+def given(port: Port, r: Reservation) -> frozenset[str]:
+    """The port's `addresses` with the reservation's in place of what is dynamic."""
+    kept = {element.text for element in port.elements if not element.dynamic}
+    return frozenset(kept | {r.port_addresses})
+
+
+def _covers(element: Element, r: Reservation) -> bool:
+    has_v4 = r.v4 is None or r.v4 in element.v4
+    return element.mac == r.mac and has_v4 and (r.v6 is None or r.v6 in element.v6)
+
+
+def _mismatch(port: Port, r: Reservation) -> Verdict:
+    has = ", ".join(sorted(port.addresses))
+    return Verdict(False, "AddressMismatch", f'port {r.name} has addresses "{has}", the IP is {r.port_addresses}')
+
+
+def plan_bind(world: World, r: Reservation) -> Plan:
+    """What to do now that the port of the reservation came or changed."""
+    if r.state is not State.HELD:
+        return Plan("unchanged")
+    verdict = judge(world, r)
+    port = world.port(r.name)
+    if verdict.addresses is None or port is None:
+        return Plan("unchanged")
+    event = Event("Normal", "Binding", r.name, verdict.message)
+    return Plan("bound", None, (WriteAddresses(port.uuid, seen(port), verdict.addresses, r.name),), (event,))
+
+
+def seen(port: Port) -> Seen:
+    """What a write to the port is guarded by."""
+    return port.addresses, port.dynamic_addresses, port.type

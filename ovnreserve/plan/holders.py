@@ -1,0 +1,64 @@
+"""Who has an address or a MAC on a switch: ports, reservations, and whatever else the database names.
+
+Each answer names the holder as a user knows it, since a conflict that does not say with whom helps nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ovnreserve.model.addresses import eui64_mac, format_v4, format_v6, is_eui64
+from ovnreserve.model.errors import Conflict
+from ovnreserve.model.topology import Port
+from ovnreserve.plan.world import Segment, World
+
+
+def holders(world: World, segment: Segment, family: int, address: int, own: Port | None, name: str) -> Iterable[str]:
+    """Who else has the address on this switch, in words, besides the port `own` and the reservation `name`."""
+    holder = segment.reserved.get((family, address))
+    if holder is not None and holder != name:
+        yield f"IP {holder}"
+    for uuid_ in sorted(segment.port_addresses.get((family, address), ())):
+        if own is None or uuid_ != own.uuid:
+            port = world.ports[uuid_]
+            secured = any(address in element.v4 or address in element.v6 for element in port.secured)
+            holds = any(address in e.v4 or address in e.v6 for e in (*port.elements, *filter(None, (port.assigned,))))
+            yield f"port_security of logical switch port {port.name}" if secured and not holds else (
+                f"logical switch port {port.name}"
+            )
+    space = segment.space(family)
+    infrastructure = space.infrastructure_holder(address) if space else None
+    if infrastructure is not None:
+        yield infrastructure
+
+
+def check_free(world: World, segment: Segment, name: str, family: int, address: int, own: Port | None) -> None:
+    for holder in holders(world, segment, family, address, own, name):
+        field = "spec.v4IpAddress" if family == 4 else "spec.v6IpAddress"
+        shown = format_v4(address) if family == 4 else format_v6(address)
+        raise Conflict.over(name, field, f"{shown} is held by {holder}")
+    if family == 6 and is_eui64(address):
+        mac = eui64_mac(address)
+        users = segment.port_macs.get(mac, set()) - ({own.uuid} if own else set())
+        for uuid_ in users:
+            port = world.ports[uuid_]
+            if port.dynamic is not None:
+                shown = format_v6(address)
+                what = f"ovn-northd makes {shown} of {mac}, the MAC of logical switch port {port.name}"
+                raise Conflict.over(name, "spec.v6IpAddress", what)
+
+
+def check_mac(
+    world: World, segment: Segment, name: str, mac: str, warnings: list[str], own: Port | None, *, given: bool
+) -> None:
+    holder = segment.reserved_macs.get(mac)
+    if holder is not None:
+        raise Conflict.over(name, "spec.macAddress", f"{mac} is held by IP {holder}")
+    others = segment.port_macs.get(mac, set()) - ({own.uuid} if own else set())
+    for uuid_ in sorted(others):
+        raise Conflict.over(name, "spec.macAddress", f"{mac} is held by logical switch port {world.ports[uuid_].name}")
+    infrastructure = segment.claims.macs.get(mac) if segment.claims else None
+    if infrastructure is not None:
+        raise Conflict.over(name, "spec.macAddress", f"{mac} is held by {infrastructure}")
+    if given and world.macs.get(mac, 0) > (1 if own and mac in own.own()[0] else 0):
+        warnings.append(f"MAC {mac} is in use on another logical switch")

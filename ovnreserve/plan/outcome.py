@@ -1,0 +1,48 @@
+"""What a plan is given besides the world, and what it comes to."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import NamedTuple
+
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.steps import Step
+
+
+class Event(NamedTuple):
+    """Something worth the journal: `type` is Normal or Warning, `reason` one CamelCase word."""
+
+    type: str
+    reason: str
+    name: str
+    message: str
+
+
+class Plan(NamedTuple):
+    """What one request or change comes to.
+
+    `reservation` is its state from now on, None when it is gone or not concerned; `result` is what kubectl would print.
+    """
+
+    result: str
+    reservation: Reservation | None = None
+    steps: tuple[Step, ...] = ()
+    events: tuple[Event, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Context(NamedTuple):
+    """What a plan may not find out for itself: the time, chance, the next resourceVersion, and whether to wait for ovn-northd."""
+
+    now: float
+    random: Random
+    resource_version: int
+    patient: bool
+
+
+class Defer(Exception):  # noqa: N818 - a decision, not a fault
+    """Not yet: ovn-northd is about to choose addresses on this switch. Plan again when it has, or after the patience."""
+
+    def __init__(self, switch: str) -> None:
+        super().__init__(switch)
+        self.switch = switch

@@ -1,0 +1,47 @@
+"""Release: delete the IP, in two northbound transactions with ovn-northd's answer between them.
+
+    held --(1) delete the port, mark the record--> releasing --sb_cfg passes--> (2) drop record and address --> gone
+
+One transaction would not do: ovn-northd may hand the address out while chassis still forward the old port's packets.
+Whoever finds a record marked as releasing, after whatever crash, goes on with the second.
+"""
+
+from __future__ import annotations
+
+from ovnreserve.model.steps import Barrier, DeletePort, DropRecord, Step, UpdateRecord
+from ovnreserve.plan.outcome import Context, Event, Plan
+from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.plan.bind import seen
+from ovnreserve.plan.identity import contradiction
+from ovnreserve.plan.world import World
+
+
+def plan_release(world: World, r: Reservation, context: Context) -> Plan:
+    """The first transaction. What is being released already stays so; what failed holds nothing and just goes."""
+    if r.state is State.FAILED:
+        return Plan("deleted", None, (), (Event("Normal", "Released", r.name, "had failed, held nothing"),))
+    if r.state is State.RELEASING:
+        return Plan("deleted", r)
+    releasing = r.with_(
+        state=State.RELEASING, deleted=int(context.now), resource_version=context.resource_version
+    )
+    steps: list[Step] = [UpdateRecord(releasing)]
+    event = Event("Normal", "Releasing", r.name, f"releasing {r.port_addresses} on subnet {r.subnet}")
+    port = world.port(r.name)
+    if port is not None:
+        contradicts = contradiction(port, r.pod_name, r.namespace, r.pod_type)
+        if port.switch != r.switch:
+            contradicts = f"logical switch {world.switch_name(port.switch)}, the IP is on {r.subnet}"
+        elif port.type:
+            contradicts = f"type {port.type}"
+        if contradicts or port.switch is None:
+            message = f"port {port.name} is left alone: it has {contradicts}"
+            return Plan("deleted", releasing, (*steps, Barrier()), (event, Event("Warning", "PortNotOurs", r.name, message)))
+        steps.append(DeletePort(port.uuid, port.switch, seen(port)))
+    return Plan("deleted", releasing, (*steps, Barrier()), (event,))
+
+
+def plan_finish(r: Reservation) -> Plan:
+    """The second transaction. Its success is what removes the reservation from the ledger."""
+    event = Event("Normal", "Released", r.name, f"released {r.port_addresses} on subnet {r.subnet}")
+    return Plan("released", None, (DropRecord(r),), (event,))

@@ -1,0 +1,93 @@
+"""Repair: make the northbound database say again what the ledger says, without hurting anybody who came meanwhile.
+
+Somebody rewrote exclude_ips and our text is gone; or a record is; or a reservation was begun and not done. An address that is not
+excluded may have been given to a port by ovn-northd, and excluding it now would renumber that port. So address by address:
+
+    nobody dynamic has it             excluded again
+    our own port has it, dynamic      pinned in the same transaction
+    somebody else's dynamic port      withheld: not excluded, Conflicted=True, until that port leaves
+"""
+
+from __future__ import annotations
+
+from ovnreserve.model import exclude_ips
+from ovnreserve.model.errors import Conflict
+from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.runs import Runs
+from ovnreserve.model.steps import PutRecord, Step, WriteAddresses, WriteExcludes
+from ovnreserve.plan.bind import judge, seen
+from ovnreserve.plan.holders import check_free
+from ovnreserve.plan.outcome import Context, Defer, Event, Plan
+from ovnreserve.plan.world import Segment, World
+
+
+def plan_resume(world: World, r: Reservation, context: Context) -> Plan:
+    """Write the reservation's record and exclusion again. One that was never acknowledged and cannot be had any more fails."""
+    segment = world.segments.get(r.switch)
+    if segment is None:
+        message = f"logical switch {r.subnet} ({r.switch}) does not exist any more"
+        return _failed(r, message, context)
+    world.settled(segment)
+    port = world.port(r.name)
+    own = port if port is not None and port.switch == r.switch else None
+    if r.state is State.INTENDED:
+        try:
+            for family, address in ((4, r.v4), (6, r.v6)):
+                if address is not None:
+                    check_free(world, segment, r.name, family, address, own)
+        except Conflict as conflict:
+            return _failed(r, conflict.message, context)
+    repair = plan_repair(world, segment, context)
+    held = r.with_(state=State.HELD)
+    event = Event("Normal", "Republished", r.name, f"wrote the record of {r.port_addresses} again")
+    steps: list[Step] = [PutRecord(held), *repair.steps]
+    if own is not None and not any(isinstance(s, WriteAddresses) and s.port == own.uuid for s in steps):
+        verdict = judge(world, r)
+        if verdict.addresses is not None:
+            steps.append(WriteAddresses(own.uuid, seen(own), verdict.addresses, r.name))
+    return Plan("created", r, tuple(steps), (event, *repair.events))
+
+
+def _failed(r: Reservation, message: str, context: Context) -> Plan:
+    failed = r.with_(state=State.FAILED, message=message, resource_version=context.resource_version)
+    return Plan("failed", failed, (), (Event("Warning", "Failed", r.name, message),))
+
+
+def plan_repair(world: World, segment: Segment, context: Context) -> Plan:
+    """Bring our part of the switch's exclude_ips up to date. Result `unchanged` if it is."""
+    excluded = Runs()
+    if segment.v4 is not None:
+        cidr = segment.v4.cidr
+        for first, last in exclude_ips.parse(segment.ours, cidr.first, cidr.prefixlen).ranges:
+            excluded.add_range(first, last)
+    withheld: set[int] = set()
+    pins: list[Step] = []
+    events: list[Event] = []
+    missing = False
+    for (family, address), name in segment.reserved.items():
+        if family != 4 or address in excluded:
+            continue
+        missing = True
+        for uuid in segment.port_addresses.get((4, address), ()):
+            port = world.ports[uuid]
+            if port.assigned is None or address not in port.assigned.v4:
+                continue
+            verdict = judge(world, world.reservations[name]) if port.name == name else None
+            if verdict is not None and verdict.addresses is not None:
+                pins.append(WriteAddresses(port.uuid, seen(port), verdict.addresses, name))
+            else:
+                withheld.add(address)
+                if address not in segment.withheld:
+                    message = f"ovn-northd gave {port.dynamic_addresses} to port {port.name}; not excluded until it leaves"
+                    events.append(Event("Warning", "Withheld", name, message))
+    if missing and context.patient and segment.pending and segment.switch.has_ipam:
+        raise Defer(segment.switch.uuid)
+    if not pins and withheld == segment.withheld and is_written(segment):
+        return Plan("unchanged")
+    return Plan("repaired", None, (WriteExcludes(segment.switch.uuid, frozenset(withheld)), *pins), tuple(events))
+
+
+def is_written(segment: Segment) -> bool:
+    """Is our part of exclude_ips in the database what it should be?"""
+    value, mark = exclude_ips.join(segment.excluded.text(), segment.theirs)
+    return (value, mark) == (segment.switch.exclude_ips or "", segment.switch.mark or "")

@@ -1,0 +1,305 @@
+"""Reserve: keep an address from everyone, for a named workload.
+
+The logical switch port of that name decides first:
+
+    no such port                 choose or check the address; the port is not created
+    it is on the switch          adopt its addresses. A dynamic one is pinned in the same transaction that excludes its
+                                 address, or ovn-northd would renumber the running workload
+    ... and has none yet         choose or check, and give the port what was chosen
+    it is on another switch      conflict
+
+Then each address is checked against every holder the database knows. A given address waits a moment while ovn-northd is about to choose
+addresses on that switch (facts: barrier): it may be choosing this one. An automatic choice need not, since it is made at the other end
+of the subnet, unless the subnet is nearly full.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from random import Random
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from ovnreserve.model.steps import PutRecord, Step, WriteAddresses
+from ovnreserve.plan.outcome import Context, Defer, Event, Plan
+from ovnreserve.model.addresses import eui64_mac, format_v4, format_v6, is_eui64, parse_either
+from ovnreserve.model.errors import (
+    AlreadyExists,
+    Conflict,
+    FieldError,
+    Invalid,
+    NoAvailableAddress,
+)
+from ovnreserve.model.ip import OUR_LABELS, Wanted
+from ovnreserve.model.names import port_name
+from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.topology import Port
+from ovnreserve.plan.bind import given, seen
+from ovnreserve.plan.holders import check_free, check_mac
+from ovnreserve.plan.identity import contradiction
+from ovnreserve.plan.macs import choose_mac
+from ovnreserve.plan.update import plan_update
+from ovnreserve.plan.world import Segment, World
+
+_FIELDS = ((4, "v4IpAddress", "IPv4"), (6, "v6IpAddress", "IPv6"))
+
+
+class _Choice(NamedTuple):
+    v4: int | None
+    v6: int | None
+    mac: str
+
+
+def plan_apply(world: World, wanted: Wanted, context: Context) -> Plan:
+    """Create the IP, or bring the one that is there up to date."""
+    present = world.reservations.get(wanted.name)
+    if present is None:
+        return plan_create(world, wanted, context)
+    if present.state is State.RELEASING:
+        raise Conflict.over(wanted.name, "metadata.name", "the IP is being deleted; apply again when it is gone")
+    return plan_update(present, wanted, context)
+
+
+def plan_create(world: World, wanted: Wanted, context: Context) -> Plan:
+    """Reserve. Raises Invalid, Conflict, AlreadyExists, NoAvailableAddress or Defer; nothing was written then."""
+    if wanted.name in world.reservations:
+        raise AlreadyExists.of("ips", wanted.name)
+    segment = _segment(world, wanted)
+    port = world.port(wanted.name)
+    warnings: list[str] = []
+    if port is not None:
+        choice, pins = _adopt(world, segment, port, wanted, context, warnings)
+    else:
+        choice, pins = _choose(world, segment, wanted, context, warnings), None
+    reservation = _reservation(wanted, segment, choice, context)
+    steps: list[Step] = [PutRecord(reservation)]
+    if port is not None and pins is not None:
+        steps.append(WriteAddresses(port.uuid, seen(port), pins, reservation.name))
+    return Plan("created", reservation, tuple(steps), tuple(_events(reservation, port, pins)), tuple(warnings))
+
+
+def _events(r: Reservation, port: Port | None, pins: frozenset[str] | None) -> Iterable[Event]:
+    yield Event("Normal", "Reserved", r.name, f"reserved {r.port_addresses} on subnet {r.subnet}")
+    if port is not None and pins is not None:
+        verb = "pinned" if port.assigned else "gave"
+        yield Event("Normal", "Binding", r.name, f"{verb} port {port.name} {r.port_addresses}")
+
+
+def _reservation(wanted: Wanted, segment: Segment, choice: _Choice, context: Context) -> Reservation:
+    return Reservation(
+        name=wanted.name,
+        uid=str(uuid.UUID(int=context.random.getrandbits(128), version=4)),
+        switch=segment.switch.uuid,
+        subnet=wanted.subnet,
+        pod_name=wanted.pod_name,
+        namespace=wanted.namespace,
+        pod_type=wanted.pod_type,
+        v4=choice.v4,
+        v6=choice.v6,
+        mac=choice.mac,
+        state=State.INTENDED,
+        created=int(context.now),
+        resource_version=context.resource_version,
+        labels={key: value for key, value in wanted.labels.items() if key not in OUR_LABELS},
+        annotations=wanted.annotations,
+        node_name=wanted.node_name,
+        container_id=wanted.container_id,
+        attach_ips=wanted.attach_ips,
+        attach_macs=wanted.attach_macs,
+        attach_subnets=wanted.attach_subnets,
+    )
+
+
+# ---- where --------------------------------------------------------------------------------------------------------------------
+
+
+def _segment(world: World, wanted: Wanted) -> Segment:
+    """The one switch of that name, which must be a subnet and make `wanted.name` the port's name."""
+    found = world.switches_named(wanted.subnet)
+    if not found:
+        why = "no logical switch has this name (ovn-nbctl ls-list)"
+        raise Invalid.because(wanted.name, [FieldError.invalid("spec.subnet", wanted.subnet, why)])
+    if len(found) > 1:
+        uuids = ", ".join(segment.switch.uuid for segment in found)
+        why = f"{len(found)} logical switches have this name: {uuids}"
+        raise Invalid.because(wanted.name, [FieldError.invalid("spec.subnet", wanted.subnet, why)])
+    segment = world.settled(found[0])
+    errors: list[FieldError] = []
+    expected = port_name(wanted.pod_name, wanted.namespace, segment.switch.provider)
+    if wanted.name != expected:
+        why = f"must be the port's name podName.namespace[.provider], which is {expected}"
+        errors.append(FieldError.invalid("metadata.name", wanted.name, why))
+    if segment.v4 is None and segment.v6 is None:
+        why = "the logical switch has no CIDR: no valid other_config:subnet or ipv6_prefix, and no router port"
+        errors.append(FieldError.invalid("spec.subnet", wanted.subnet, why))
+    else:
+        errors += _outside(world, segment, wanted)
+    if errors:
+        raise Invalid.because(wanted.name, errors)
+    return segment
+
+
+def _outside(world: World, segment: Segment, wanted: Wanted) -> Iterable[FieldError]:
+    """What is wrong with the given addresses, whoever may hold them."""
+    for family, field, title in _FIELDS:
+        address = wanted.v4 if family == 4 else wanted.v6
+        space = segment.space(family)
+        if address is None:
+            continue
+        shown = format_v4(address) if family == 4 else format_v6(address)
+        if space is None:
+            yield FieldError.invalid(f"spec.{field}", shown, f"subnet {wanted.subnet} has no {title} CIDR")
+            continue
+        first, last = space.cidr.hosts
+        if address not in space.cidr:
+            yield FieldError.invalid(f"spec.{field}", shown, f"must be within {space.cidr}")
+        elif address < first:
+            what = "network" if family == 4 else "Subnet-Router anycast"
+            yield FieldError.invalid(f"spec.{field}", shown, f"is the {what} address of {space.cidr}")
+        elif address > last:
+            yield FieldError.invalid(f"spec.{field}", shown, f"is the broadcast address of {space.cidr}")
+        elif family == 6 and is_eui64(address) and eui64_mac(address)[:8] == world.mac_prefix():
+            why = (
+                f"is what ovn-northd makes of MAC {eui64_mac(address)}, which it may choose for any port "
+                "(NB_Global options:mac_prefix)"
+            )
+            yield FieldError.invalid(f"spec.{field}", shown, why)
+
+
+# ---- adopt --------------------------------------------------------------------------------------------------------------------
+
+
+def _adopt(
+    world: World, segment: Segment, port: Port, wanted: Wanted, context: Context, warnings: list[str]
+) -> tuple[_Choice, frozenset[str] | None]:
+    """The port's own addresses, or chosen ones where it has none; and what to write to the port, if anything."""
+    if port.switch != segment.switch.uuid:
+        where = world.switch_name(port.switch)
+        raise Conflict.over(
+            wanted.name, "spec.subnet", f"logical switch port {port.name} is on logical switch {where}, not on {wanted.subnet}"
+        )
+    if port.type:
+        raise Conflict.over(wanted.name, "metadata.name", f"logical switch port {port.name} is of type {port.type}")
+    contradicts = contradiction(port, wanted.pod_name, wanted.namespace, wanted.pod_type)
+    if contradicts:
+        raise Conflict.over(wanted.name, "metadata.name", f"logical switch port {port.name} has {contradicts}")
+    element = port.assigned or next((e for e in port.elements if e.mac and (e.v4 or e.v6)), None)
+    if element is None or not (element.v4 or element.v6):
+        return _give(world, segment, port, wanted, context, warnings)
+    assert element.mac is not None  # noqa: S101 - the grammar of both columns
+    v4 = element.v4[0] if element.v4 else None
+    v6 = element.v6[0] if element.v6 else None
+    if len(element.v4) > 1 or len(element.v6) > 1:
+        warnings.append(f'port {port.name} has more addresses ("{element.text}"): only the first of each family is reserved')
+    own = {"v4IpAddress": v4, "v6IpAddress": v6, "macAddress": element.mac}
+    asked = {"v4IpAddress": wanted.v4, "v6IpAddress": wanted.v6, "macAddress": wanted.mac}
+    for field, value in asked.items():
+        if value is not None and value != own[field]:
+            raise Conflict.over(wanted.name, f"spec.{field}", f'port {port.name} has "{element.text}"')
+    for family, field, title in _FIELDS:
+        address = v4 if family == 4 else v6
+        if address is None:
+            continue
+        space = segment.space(family)
+        shown = format_v4(address) if family == 4 else format_v6(address)
+        if space is None or address not in space.cidr:
+            cidr = space.cidr if space else f"any {title} CIDR of {wanted.subnet}"
+            raise Conflict.over(wanted.name, f"spec.{field}", f"port {port.name} has {shown}, which is not in {cidr}")
+        check_free(world, segment, wanted.name, family, address, own=port)
+    check_mac(world, segment, wanted.name, element.mac, warnings, own=port, given=False)
+    choice = _Choice(v4, v6, element.mac)
+    if port.dynamic is None:
+        return choice, None
+    pinned = " ".join(
+        (element.mac, *(() if v4 is None else (format_v4(v4),)), *(() if v6 is None else (format_v6(v6),)))
+    )
+    kept = {e.text for e in port.elements if not e.dynamic}
+    return choice, frozenset(kept | {pinned})
+
+
+def _give(
+    world: World, segment: Segment, port: Port, wanted: Wanted, context: Context, warnings: list[str]
+) -> tuple[_Choice, frozenset[str]]:
+    """A port without an address, or still waiting for one: what it asks for is as good as given in the document."""
+    asks = port.dynamic or next((e for e in port.elements if e.mac), None)
+    if port.addresses and asks is None:
+        has = ", ".join(sorted(port.addresses))
+        raise Conflict.over(wanted.name, "metadata.name", f'port {port.name} has addresses "{has}", which name no IP')
+    if asks is not None:
+        v4 = asks.v4[0] if asks.v4 else None
+        v6 = asks.v6[0] if asks.v6 else None
+        for field, theirs, ours in (
+            ("v4IpAddress", v4, wanted.v4), ("v6IpAddress", v6, wanted.v6), ("macAddress", asks.mac, wanted.mac),
+        ):  # fmt: skip
+            if theirs is not None and ours is not None and theirs != ours:
+                raise Conflict.over(wanted.name, f"spec.{field}", f'port {port.name} asks for "{asks.text}"')
+        wanted = _with_addresses(wanted, v4, v6, asks.mac)
+        errors = list(_outside(world, segment, wanted))
+        if errors:
+            raise Conflict.over(wanted.name, errors[0].field, f'port {port.name} asks for "{asks.text}": {errors[0].message}')
+    choice = _choose(world, segment, wanted, context, warnings, own=port)
+    preview = _reservation(wanted, segment, choice, context)
+    if port.dynamic is None:
+        kept = {e.text for e in port.elements if e.names_nothing}
+        return choice, frozenset(kept | {preview.port_addresses})
+    return choice, given(port, preview)
+
+
+def _with_addresses(wanted: Wanted, v4: int | None, v6: int | None, mac: str | None) -> Wanted:
+    return replace(wanted, v4=wanted.v4 or v4, v6=wanted.v6 or v6, mac=wanted.mac or mac)
+
+
+# ---- choose -------------------------------------------------------------------------------------------------------------------
+
+
+def _choose(
+    world: World, segment: Segment, wanted: Wanted, context: Context, warnings: list[str], own: Port | None = None
+) -> _Choice:
+    """Check the given addresses, choose the others, both families of a dual-stack subnet."""
+    for family in (4, 6):
+        address = wanted.v4 if family == 4 else wanted.v6
+        if address is not None:
+            check_free(world, segment, wanted.name, family, address, own=own)
+    mac = wanted.mac
+    if mac is not None:
+        check_mac(world, segment, wanted.name, mac, warnings, own=own, given=True)
+    if context.patient and _northd_is_choosing(segment, wanted, own):
+        raise Defer(segment.switch.uuid)
+    chosen: list[int | None] = []
+    for family, _field, title in _FIELDS:
+        space = segment.space(family)
+        address = wanted.v4 if family == 4 else wanted.v6
+        if address is None and space is not None:
+            ranges = _auto_ranges(segment.switch.auto, family)
+            address = space.choose(ranges)
+            if address is None:
+                raise NoAvailableAddress.on(wanted.name, wanted.subnet, title)
+            if family == 4 and not segment.switch.auto and not segment.theirs and world.has_localnet(segment):
+                warnings.append(
+                    f"logical switch {wanted.subnet} has a localnet port and neither external_ids:ovnreserve/auto nor "
+                    f"exclude_ips: {format_v4(address)} may belong to a physical device"
+                )
+        chosen.append(address)
+    return _Choice(chosen[0], chosen[1], mac or choose_mac(world, context.random))
+
+
+def _northd_is_choosing(segment: Segment, wanted: Wanted, own: Port | None) -> bool:
+    pending = len(segment.pending - {own.uuid} if own else segment.pending)
+    if not pending or segment.v4 is None or not segment.switch.has_ipam:
+        return False
+    return wanted.v4 is not None or segment.v4.free <= pending
+
+
+def _auto_ranges(text: str, family: int) -> list[tuple[int, int]]:
+    """`external_ids:ovnreserve/auto`: `a..b` or `a`, several of them separated by spaces, of either family."""
+    ranges = []
+    for word in text.split():
+        first_text, _, last_text = word.partition("..")
+        first, last = parse_either(first_text), parse_either(last_text or first_text)
+        index = 0 if family == 4 else 1
+        low, high = first[index], last[index]
+        if low is not None and high is not None and low <= high:
+            ranges.append((low, high))
+    return ranges

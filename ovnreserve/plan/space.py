@@ -1,0 +1,162 @@
+"""The addresses of one family on one switch: who has which, and which to choose next.
+
+Every address of the network is in one of these classes, and the counts of `get subnet` are their sizes:
+
+    workload          held by a port or a reservation, with the number of holders
+    infrastructure    held by anything else the database names (router ports, NAT, virtual IPs, ...)
+    operator          in the operator's part of exclude_ips
+    quarantine        released a short while ago; free, but not chosen while another is
+    free
+
+`taken` is the union of all but the free ones as sorted runs, so that the highest free address of a window is one look-up, at any
+fill and fragmentation, for IPv4 and IPv6 alike. A holder that comes or goes costs one run operation. The operator's
+ranges and the infrastructure change seldom; then `taken` is built anew.
+
+Choosing goes from the top down: ovn-northd chooses from the bottom up, so the race with it is closed, and what we exclude
+merges into few ranges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from ovnreserve.model.addresses import Cidr, is_eui64
+from ovnreserve.model.runs import Runs
+
+RESERVED_ANYCAST: Final = 128
+"""Interface ids at the top of an IPv6 subnet that RFC 2526 keeps for anycast."""
+
+
+class Space:
+    def __init__(self, cidr: Cidr) -> None:
+        self.cidr = cidr
+        self.taken = Runs()
+        self._first, self._last = cidr.hosts
+        self._workload: dict[int, int] = {}
+        self._infrastructure: Mapping[int, str] = {}
+        self._operator = Runs()
+        self._operator_workload = 0
+        self._quarantine: dict[int, float] = {}
+
+    # ---- holders ------------------------------------------------------------------------------------------------------------------
+
+    def hold(self, address: int) -> None:
+        """One more port or reservation holds the address. Addresses outside the hosts of the network are none of ours."""
+        if not self._first <= address <= self._last:
+            return
+        holders = self._workload.get(address, 0)
+        self._workload[address] = holders + 1
+        if holders:
+            return
+        if address in self.taken:
+            self._quarantine.pop(address, None)
+            self._operator_workload += address in self._operator
+        else:
+            self.taken.add(address)
+
+    def let_go(self, address: int, quarantined_at: float | None = None) -> None:
+        """One of its holders is gone; with a time, the address is quarantined from then on if that was the last."""
+        holders = self._workload.get(address, 0)
+        if holders > 1:
+            self._workload[address] = holders - 1
+        elif holders:
+            del self._workload[address]
+            if address in self._operator:
+                self._operator_workload -= 1
+            elif address in self._infrastructure:
+                pass
+            elif quarantined_at is not None:
+                self._quarantine[address] = quarantined_at
+            else:
+                self.taken.remove(address)
+
+    def set_others(self, infrastructure: Mapping[int, str], operator: Iterable[tuple[int, int]]) -> None:
+        """Replace what the infrastructure holds and what the operator excludes (ranges, both ends included)."""
+        self._infrastructure = {a: who for a, who in infrastructure.items() if self._first <= a <= self._last}
+        self._operator = Runs()
+        for first, last in operator:
+            first, last = max(first, self._first), min(last, self._last)  # noqa: PLW2901
+            if first <= last:
+                self._operator.add_range(first, last)
+        self.taken = Runs()
+        for first, last in self._operator:
+            self.taken.add_range(first, last)
+        for addresses in (self._infrastructure, self._workload):
+            for address in addresses:
+                if address not in self.taken:
+                    self.taken.add(address)
+        self._operator_workload = sum(address in self._operator for address in self._workload)
+        quarantine, self._quarantine = self._quarantine, {}
+        for address, since in quarantine.items():
+            self.quarantine(address, since)
+
+    def quarantine(self, address: int, since: float) -> None:
+        """Keep a free address from being chosen, as one released at that time."""
+        if self._first <= address <= self._last and address not in self.taken:
+            self.taken.add(address)
+            self._quarantine[address] = since
+
+    def end_quarantine(self, before: float) -> None:
+        """Let addresses go that were released before that time. The oldest stand first, so this stops early."""
+        while self._quarantine:
+            address, since = next(iter(self._quarantine.items()))
+            if since > before:
+                break
+            del self._quarantine[address]
+            self.taken.remove(address)
+
+    def infrastructure_holder(self, address: int) -> str | None:
+        return self._infrastructure.get(address)
+
+    # ---- choosing -----------------------------------------------------------------------------------------------------------------
+
+    def window(self) -> tuple[int, int]:
+        """The addresses that may be chosen: not the first host, which ovn-northd keeps back; empty for /31 and /32."""
+        host_bits = self.cidr.bits - self.cidr.prefixlen
+        if host_bits < 2:
+            return 1, 0
+        if self.cidr.bits == 128 and host_bits > 8:
+            return self._first, self._last - RESERVED_ANYCAST
+        return self._first + 1, self._last
+
+    def choose(self, ranges: Iterable[tuple[int, int]] = ()) -> int | None:
+        """The highest free address, within the ranges if there are any; one in quarantine only if nothing else is left."""
+        lowest, highest = self.window()
+        windows = sorted(
+            ((max(first, lowest), min(last, highest)) for first, last in ranges), reverse=True
+        ) or [(lowest, highest)]
+        for first, last in windows:
+            address = self._highest_free(first, last)
+            if address is not None:
+                return address
+        oldest = (
+            (since, address)
+            for address, since in self._quarantine.items()
+            if any(first <= address <= last for first, last in windows)
+        )
+        return min(oldest, default=(0.0, None))[1]
+
+    def _highest_free(self, first: int, last: int) -> int | None:
+        while first <= last:
+            address = self.taken.highest_absent(first, last)
+            if address is None or self.cidr.bits == 32 or not is_eui64(address):
+                return address
+            last = (address >> 24 << 24) - 1  # below all that EUI-64 could make of these upper bits
+        return None
+
+    # ---- counts -------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def free(self) -> int:
+        """How many addresses nobody holds or excludes; those in quarantine are free."""
+        return self.cidr.size - self.taken.count() + len(self._quarantine)
+
+    @property
+    def excluded(self) -> int:
+        """How many addresses the operator excludes that no port or reservation holds all the same."""
+        return self._operator.count() - self._operator_workload
+
+    @property
+    def used(self) -> int:
+        return self.cidr.size - self.free - self.excluded

@@ -1,0 +1,118 @@
+"""What a user sees of a reservation beyond its spec: derived from the world, never stored.
+
+`observe` is what the engine does after every change that concerns the reservation, so it only looks things up; `render` turns that
+into conditions when somebody reads.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ovnreserve.model.ip import Condition, Status, timestamp
+from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.plan.bind import Verdict, judge
+from ovnreserve.plan.holders import holders
+from ovnreserve.plan.world import World
+
+AWAITED = "awaited"
+UNKNOWN = "unknown"
+NOT_ENFORCEABLE = "not enforceable"
+
+
+class Observed(NamedTuple):
+    """`enforced` is one of the three words above; `since` when Reserved, Enforced, Bound and Conflicted last changed."""
+
+    state: State
+    bound: Verdict
+    conflicts: tuple[str, ...]
+    enforced: str
+    withheld: bool
+    since: tuple[float, float, float, float]
+
+
+def observe(world: World, r: Reservation, before: Observed | None, now: float, *, awaited: bool) -> Observed:
+    """Look at the reservation's port and at who else has its addresses; O(1)."""
+    bound = judge(world, r)
+    segment = world.segments.get(r.switch)
+    conflicts: list[str] = []
+    enforced = NOT_ENFORCEABLE
+    withheld = False
+    if segment is not None and r.state in (State.HELD, State.INTENDED):
+        port = world.port(r.name)
+        own = port if port is not None and port.switch == r.switch else None
+        if r.v4 is not None:
+            conflicts += holders(world, segment, 4, r.v4, own, r.name)
+            withheld = r.v4 in segment.withheld
+            if segment.switch.has_ipam:
+                enforced = AWAITED if awaited and not withheld else UNKNOWN
+        if r.v6 is not None:
+            conflicts += holders(world, segment, 6, r.v6, own, r.name)
+        for uuid in segment.port_macs.get(r.mac, ()):
+            if own is None or uuid != own.uuid:
+                conflicts.append(f"logical switch port {world.ports[uuid].name} (MAC {r.mac})")
+    elif r.state is State.RELEASING:
+        enforced = UNKNOWN
+    if before is None:
+        since = (now, now, now, now)
+    else:
+        since = (
+            before.since[0] if before.state is r.state else now,
+            before.since[1] if before.enforced == enforced else now,
+            before.since[2] if before.bound.status == bound.status else now,
+            before.since[3] if bool(before.conflicts) == bool(conflicts) else now,
+        )
+    return Observed(r.state, bound, tuple(dict.fromkeys(conflicts)), enforced, withheld, since)
+
+
+def phase(r: Reservation, observed: Observed) -> str:
+    match r.state:
+        case State.INTENDED:
+            return "Pending"
+        case State.RELEASING:
+            return "Releasing"
+        case State.FAILED:
+            return "Failed"
+    return "Bound" if observed.bound.status else "Reserved"
+
+
+def render(r: Reservation, observed: Observed) -> Status:
+    """Phase and conditions, in the order Reserved, Enforced, Bound, Conflicted."""
+    times = [timestamp(since) for since in observed.since]
+    return Status(
+        phase(r, observed),
+        (
+            _reserved(r, times[0]),
+            _enforced(observed, times[1]),
+            Condition("Bound", str(observed.bound.status), observed.bound.reason, observed.bound.message, times[2]),
+            _conflicted(observed, times[3]),
+        ),
+    )
+
+
+def _reserved(r: Reservation, since: str) -> Condition:
+    match r.state:
+        case State.INTENDED:
+            return Condition("Reserved", "False", "Pending", "not yet seen in the northbound database", since)
+        case State.FAILED:
+            return Condition("Reserved", "False", "Failed", r.message, since)
+        case State.RELEASING:
+            return Condition("Reserved", "True", "Releasing", "excluded until ovn-northd has seen the release", since)
+    return Condition("Reserved", "True", "Reserved", f"{', '.join(r.addresses)} is kept for {r.name}", since)
+
+
+def _enforced(observed: Observed, since: str) -> Condition:
+    if observed.withheld:
+        message = "not excluded: that would renumber the running port that has the address"
+        return Condition("Enforced", "False", "Withheld", message, since)
+    if observed.enforced == AWAITED:
+        return Condition("Enforced", "True", "Seen", "ovn-northd has seen the exclusion", since)
+    if observed.enforced == UNKNOWN:
+        return Condition("Enforced", "Unknown", "NotAwaited", "nobody has waited for ovn-northd (--wait=sb)", since)
+    message = "ovn-northd excludes IPv4 addresses only, and only where other_config:subnet is set"
+    return Condition("Enforced", "False", "NotEnforceable", message, since)
+
+
+def _conflicted(observed: Observed, since: str) -> Condition:
+    if observed.conflicts:
+        return Condition("Conflicted", "True", "AddressTaken", "also held by " + ", ".join(observed.conflicts), since)
+    return Condition("Conflicted", "False", "NoConflict", "nobody else has the addresses", since)

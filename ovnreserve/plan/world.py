@@ -1,0 +1,388 @@
+"""The world: everything decisions look at, in memory, kept up to date by changes.
+
+It joins the two stores: the northbound database's switches, ports and other holders of addresses, and the ledger's reservations.
+Only the engine's thread changes it, through four doors: `apply` (northbound rows changed), `put` and `drop` (a
+reservation changed), `quarantine`. Plans only read it.
+
+Per switch a `Segment` knows every holder of every address and MAC, so each question a plan asks is one or two dict look-ups, and the
+cost of a change does not grow with the number of ports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ovnreserve.model import exclude_ips
+from ovnreserve.model.addresses import Cidr, parse_cidr
+from ovnreserve.model.exclude_ips import TokenRuns
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.topology import Port, RowChanges, Switch, port_of, switch_of
+from ovnreserve.plan.infrastructure import Claims, Infrastructure
+from ovnreserve.plan.space import Space
+
+Rows = Mapping[str, Mapping[str, Any]]
+
+PORTS = "Logical_Switch_Port"
+SWITCHES = "Logical_Switch"
+NOT_TOPOLOGY = frozenset({PORTS, SWITCHES, "NB_Global", "DNS"})
+
+
+class Touched(NamedTuple):
+    """Whom changes concern: reservations by name, switches whose exclude_ips changed, switches of which anything did, and
+    ports that ovn-northd gave another address (before, after)."""
+
+    names: set[str]
+    excludes: set[str]
+    switches: set[str]
+    moved: list[tuple[Port, Port]]
+
+
+class Segment:
+    """One logical switch with all that holds addresses on it."""
+
+    def __init__(self, switch: Switch) -> None:
+        self.switch = switch
+        self.v4: Space | None = None
+        self.v6: Space | None = None
+        self.excluded = TokenRuns()
+        """What our part of exclude_ips should be: the IPv4 addresses of live reservations, but for those withheld."""
+        self.withheld: set[int] = set()
+        """Reserved addresses that would renumber somebody's running dynamic port if they were excluded."""
+        self.pending: set[str] = set()
+        self.port_addresses: dict[tuple[int, int], set[str]] = {}
+        self.reserved: dict[tuple[int, int], str] = {}
+        self.reserved_macs: dict[str, str] = {}
+        self.port_macs: dict[str, set[str]] = {}
+        self.special: set[str] = set()
+        """Ports that say something about addresses beyond their own, and localnet ports."""
+        self.dhcp: dict[str, int] = {}
+        """DHCP_Options that ports of the switch use, with the number of ports."""
+        self.reservations: set[str] = set()
+        self.claims: Claims | None = None
+        self.bad_excludes: str | None = None
+        self._others: tuple[str, Claims] | None = None
+
+    @property
+    def theirs(self) -> str:
+        """The operator's part of exclude_ips, byte for byte."""
+        return exclude_ips.split(self.switch.exclude_ips or "", self.switch.mark)[1]
+
+    @property
+    def ours(self) -> str:
+        """Our part of exclude_ips, as it is in the database."""
+        return exclude_ips.split(self.switch.exclude_ips or "", self.switch.mark)[0]
+
+    @property
+    def spaces(self) -> Iterator[Space]:
+        return (space for space in (self.v4, self.v6) if space is not None)
+
+    def space(self, family: int) -> Space | None:
+        return self.v4 if family == 4 else self.v6
+
+    def set_networks(self, v4: Cidr | None, v6: Cidr | None) -> None:
+        """Take these networks; spaces of a changed network are built anew from the holders."""
+        if (self.v4.cidr if self.v4 else None) != v4:
+            self.v4 = self._new_space(4, v4)
+            self._others = None
+        if (self.v6.cidr if self.v6 else None) != v6:
+            self.v6 = self._new_space(6, v6)
+            self._others = None
+
+    def _new_space(self, family: int, cidr: Cidr | None) -> Space | None:
+        if cidr is None:
+            return None
+        space = Space(cidr)
+        for (fam, address), ports in self.port_addresses.items():
+            if fam == family:
+                for _ in ports:
+                    space.hold(address)
+        for fam, address in self.reserved:
+            if fam == family:
+                space.hold(address)
+        return space
+
+    def set_others(self, claims: Claims) -> None:
+        """Take note of the infrastructure's addresses and of the operator's excludes."""
+        theirs = self.theirs
+        if self._others == (theirs, claims):
+            return
+        self._others = (theirs, claims)
+        self.claims = claims
+        self.bad_excludes = None
+        if self.v4 is not None:
+            cidr = self.v4.cidr
+            parsed = exclude_ips.parse(theirs, cidr.first, cidr.prefixlen)
+            self.bad_excludes = parsed.error
+            self.v4.set_others(claims.v4, parsed.ranges)
+        if self.v6 is not None:
+            self.v6.set_others(claims.v6, ())
+
+    # ---- holders ------------------------------------------------------------------------------------------------------------------
+
+    def add_port(self, port: Port) -> None:
+        macs, v4, v6 = port.own()
+        for family, addresses in ((4, v4), (6, v6)):
+            space = self.space(family)
+            for address in addresses:
+                self.port_addresses.setdefault((family, address), set()).add(port.uuid)
+                if space is not None:
+                    space.hold(address)
+        for mac in macs:
+            self.port_macs.setdefault(mac, set()).add(port.uuid)
+        if port.pending:
+            self.pending.add(port.uuid)
+        if port.special or port.type == "localnet":
+            self.special.add(port.uuid)
+        for options in port.dhcp:
+            _count(self.dhcp, options, +1)
+
+    def remove_port(self, port: Port) -> None:
+        macs, v4, v6 = port.own()
+        for family, addresses in ((4, v4), (6, v6)):
+            space = self.space(family)
+            for address in addresses:
+                _discard(self.port_addresses, (family, address), port.uuid)
+                if space is not None:
+                    space.let_go(address)
+        for mac in macs:
+            _discard(self.port_macs, mac, port.uuid)
+        self.pending.discard(port.uuid)
+        self.special.discard(port.uuid)
+        for options in port.dhcp:
+            _count(self.dhcp, options, -1)
+
+    def add_reservation(self, r: Reservation) -> None:
+        self.reservations.add(r.name)
+        if not r.live:
+            return
+        self.reserved_macs[r.mac] = r.name
+        for family, address in ((4, r.v4), (6, r.v6)):
+            if address is not None:
+                self.reserved[family, address] = r.name
+                space = self.space(family)
+                if space is not None:
+                    space.hold(address)
+        if r.v4 is not None and r.v4 not in self.withheld:
+            self.excluded.add(r.v4)
+
+    def remove_reservation(self, r: Reservation, quarantined_at: float | None) -> None:
+        self.reservations.discard(r.name)
+        if not r.live:
+            return
+        del self.reserved_macs[r.mac]
+        for family, address in ((4, r.v4), (6, r.v6)):
+            if address is not None:
+                del self.reserved[family, address]
+                space = self.space(family)
+                if space is not None:
+                    space.let_go(address, quarantined_at)
+        if r.v4 is not None:
+            if r.v4 in self.withheld:
+                self.withheld.discard(r.v4)
+            else:
+                self.excluded.remove(r.v4)
+
+    def withhold(self, addresses: frozenset[int]) -> None:
+        """Leave exactly these reserved addresses out of our part of exclude_ips."""
+        for address in addresses - self.withheld:
+            self.excluded.remove(address)
+        for address in self.withheld - addresses:
+            self.excluded.add(address)
+        self.withheld = set(addresses)
+
+
+class World:
+    def __init__(self) -> None:
+        self.tables: Mapping[str, Rows] = {}
+        self.segments: dict[str, Segment] = {}
+        self.by_name: dict[str, set[str]] = {}
+        self.ports: dict[str, Port] = {}
+        self.port_names: dict[str, str] = {}
+        self.reservations: dict[str, Reservation] = {}
+        self.macs: dict[str, int] = {}
+        """How many ports and live reservations, anywhere, have this MAC."""
+        self._switch_of: dict[str, str] = {}
+        self._infrastructure: Infrastructure | None = None
+
+    # ---- questions ----------------------------------------------------------------------------------------------------------------
+
+    def port(self, name: str) -> Port | None:
+        uuid = self.port_names.get(name)
+        return None if uuid is None else self.ports[uuid]
+
+    def switches_named(self, name: str) -> list[Segment]:
+        return [self.segments[uuid] for uuid in sorted(self.by_name.get(name, ()))]
+
+    def switch_name(self, uuid: str | None) -> str:
+        segment = self.segments.get(uuid or "")
+        return segment.switch.name if segment else "(none)"
+
+    def settled(self, segment: Segment) -> Segment:
+        """The segment with its networks and other holders brought up to date, which is done when somebody asks."""
+        infrastructure = self._infrastructure
+        if infrastructure is None:
+            infrastructure = self._infrastructure = Infrastructure(self.tables)
+        switch = segment.switch
+        v4, v6 = switch.v4, switch.v6
+        if not switch.is_subnet:
+            v4, v6 = self._router_networks(infrastructure, switch.uuid)
+        segment.set_networks(v4, v6)
+        segment.set_others(infrastructure.claims(switch.uuid, v4, v6))
+        return segment
+
+    def _router_networks(self, infrastructure: Infrastructure, switch: str) -> tuple[Cidr | None, Cidr | None]:
+        found: dict[int, Cidr] = {}
+        for row in infrastructure.router_ports(switch):
+            for text in sorted(row["networks"]):
+                cidr = parse_cidr(text)
+                if cidr is not None and not text.lower().startswith("fe80"):
+                    found.setdefault(cidr.bits, cidr)
+        return found.get(32), found.get(128)
+
+    def reservation_of_port(self, port: Port) -> Reservation | None:
+        return self.reservations.get(port.name)
+
+    def mac_prefix(self) -> str:
+        for row in self.tables.get("NB_Global", {}).values():
+            return str(row["options"].get("mac_prefix", "")).lower()
+        return ""
+
+    def has_localnet(self, segment: Segment) -> bool:
+        return any(self.ports[uuid].type == "localnet" for uuid in segment.special)
+
+    # ---- changes ------------------------------------------------------------------------------------------------------------------
+
+    def apply(self, tables: Mapping[str, Rows], changes: RowChanges) -> Touched:
+        """Take rows that changed. Costs nothing for what did not."""
+        self.tables = tables
+        if changes.rows.keys() - NOT_TOPOLOGY:
+            self._infrastructure = None
+        elif "NB_Global" in changes.rows and None in changes.rows["NB_Global"].values():
+            self._infrastructure = None
+        elif any("options" in (columns or ()) for columns in changes.rows.get("NB_Global", {}).values()):
+            self._infrastructure = None
+        touched = Touched(set(), set(), set(), [])
+        rows = tables.get(SWITCHES, {})
+        for uuid, columns in changes.rows.get(SWITCHES, {}).items():
+            if columns is None or columns - {"ports"}:
+                self._change_switch(uuid, rows.get(uuid), columns, touched)
+        ports = set(changes.rows.get(PORTS, ()))
+        for port, switch, joined in changes.members:
+            if joined:
+                self._switch_of[port] = switch
+            elif self._switch_of.get(port) == switch:
+                del self._switch_of[port]
+            ports.add(port)
+        port_rows = tables.get(PORTS, {})
+        for uuid in ports:
+            self._change_port(uuid, port_rows.get(uuid), touched)
+        touched.switches.intersection_update(self.segments)
+        return touched
+
+    def _change_switch(
+        self, uuid: str, row: Mapping[str, Any] | None, columns: set[str] | None, touched: Touched
+    ) -> None:
+        segment = self.segments.get(uuid)
+        touched.switches.add(uuid)
+        if segment is not None:
+            _discard(self.by_name, segment.switch.name, uuid)
+        if row is None:
+            if segment is not None:
+                touched.names.update(segment.reservations)
+                del self.segments[uuid]
+            return
+        switch = switch_of(uuid, row)
+        if segment is None:
+            segment = self.segments[uuid] = Segment(switch)
+            for r in self.reservations.values():
+                if r.switch == uuid:
+                    segment.add_reservation(r)
+            touched.excludes.add(uuid)
+        elif (switch.exclude_ips, switch.mark) != (segment.switch.exclude_ips, segment.switch.mark):
+            touched.excludes.add(uuid)
+        if columns is None or columns - {"ports", "other_config", "external_ids"}:
+            self._infrastructure = None
+        segment.switch = switch
+        self.by_name.setdefault(switch.name, set()).add(uuid)
+
+    def _change_port(self, uuid: str, row: Mapping[str, Any] | None, touched: Touched) -> None:
+        old = self.ports.get(uuid)
+        new = None if row is None else port_of(uuid, row, self._switch_of.get(uuid))
+        if old is not None:
+            touched.names.add(old.name)
+            touched.names.update(self._rivals(old))
+            self._index(old, -1)
+            if self.port_names.get(old.name) == uuid:
+                del self.port_names[old.name]
+            del self.ports[uuid]
+        if new is not None:
+            touched.names.add(new.name)
+            self.ports[uuid] = new
+            self.port_names[new.name] = uuid
+            self._index(new, +1)
+            touched.names.update(self._rivals(new))
+            if old is not None and old.assigned is not None and old.assigned != new.assigned:
+                touched.moved.append((old, new))
+        touched.switches.update(port.switch for port in (old, new) if port is not None and port.switch)
+        if any(port is not None and port.special for port in (old, new)):
+            self._infrastructure = None
+
+    def _index(self, port: Port, sign: int) -> None:
+        segment = self.segments.get(port.switch or "")
+        if segment is not None:
+            (segment.add_port if sign > 0 else segment.remove_port)(port)
+        for mac in port.own()[0]:
+            _count(self.macs, mac, sign)
+
+    def _rivals(self, port: Port) -> Iterator[str]:
+        """The reservations whose address or MAC the port has."""
+        segment = self.segments.get(port.switch or "")
+        if segment is None:
+            return
+        macs, v4, v6 = port.own()
+        for family, addresses in ((4, v4), (6, v6)):
+            for address in addresses:
+                name = segment.reserved.get((family, address))
+                if name is not None:
+                    yield name
+        for mac in macs:
+            name = segment.reserved_macs.get(mac)
+            if name is not None:
+                yield name
+
+    def put(self, r: Reservation) -> None:
+        """A reservation came or changed. Its addresses, MAC and switch never change."""
+        self.drop(r.name)
+        self.reservations[r.name] = r
+        if r.live:
+            _count(self.macs, r.mac, +1)
+        segment = self.segments.get(r.switch)
+        if segment is not None:
+            segment.add_reservation(r)
+
+    def drop(self, name: str, quarantined_at: float | None = None) -> None:
+        r = self.reservations.pop(name, None)
+        if r is None:
+            return
+        if r.live:
+            _count(self.macs, r.mac, -1)
+        segment = self.segments.get(r.switch)
+        if segment is not None:
+            segment.remove_reservation(r, quarantined_at)
+
+
+def _discard(index: dict[Any, set[str]], key: Any, member: str) -> None:
+    members = index.get(key)
+    if members is not None:
+        members.discard(member)
+        if not members:
+            del index[key]
+
+
+def _count(counts: dict[str, int], key: str, sign: int) -> None:
+    number = counts.get(key, 0) + sign
+    if number:
+        counts[key] = number
+    else:
+        counts.pop(key, None)
