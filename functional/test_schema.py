@@ -110,13 +110,13 @@ def kind_of(type_: Any) -> Kind:
 
 
 def test_an_older_schema_that_lacks_optional_tables_and_columns_is_served(private, full):
-    del full["tables"]["BFD"]
+    del full["tables"]["Static_MAC_Binding"]
     del full["tables"]["NAT"]
     del full["tables"]["Logical_Router"]["columns"]["nat"]
     del full["tables"]["Logical_Switch"]["columns"]["forwarding_groups"]
     full["tables"]["Load_Balancer_Group"] = {"columns": {"none_of_ours": {"type": "string"}}}
     columns = registered(helper_for(fetch(private(full))))
-    assert not columns.keys() & {"BFD", "NAT", "Load_Balancer_Group"}
+    assert not columns.keys() & {"Static_MAC_Binding", "NAT", "Load_Balancer_Group"}
     assert columns["Logical_Switch"] == COLUMNS["Logical_Switch"].keys() - {"forwarding_groups"}
 
 

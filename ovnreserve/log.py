@@ -64,9 +64,7 @@ _SILENT: Final = (
 _COLOURS: Final = {"debug": "\033[2m", "warning": "\033[33m", "error": "\033[31m", "critical": "\033[1;31m"}
 
 
-def configure(
-    log_format: Literal["console", "json"], level: str = "info", stream: TextIO | None = None
-) -> None:
+def configure(log_format: Literal["console", "json"], level: str = "info", stream: TextIO | None = None) -> None:
     """Set up structlog, stdlib logging and `ovs.vlog` for the daemon. May be called again.
 
     `level` is one of LEVELS, or python-ovs' name for it (`dbg`, `warn`, `err`, `emer`); `stream` is stderr if
@@ -116,9 +114,7 @@ class _Sink:
     debug = info = warning = error = critical = msg
 
 
-def _drop_below_level(
-    _logger: object, method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def _drop_below_level(_logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     if not _ENABLED[method]():
         raise structlog.DropEvent
     return event

@@ -5,8 +5,8 @@ children are stopped in order. Ready means that the child has answered or has sa
 
 Children must not outlive us, even when we are killed: each is started through setpriv(1), which asks the
 kernel to kill the child when the thread that started it ends (PR_SET_PDEATHSIG), and then becomes the child.
-The same call in Popen's preexec_fn would run Python between fork and exec, which can deadlock in a process with
-threads. So start children from a thread that lives as long as they shall.
+The same call in Popen's preexec_fn would run Python between fork and exec, which can deadlock in a process
+with threads. So start children from a thread that lives as long as they shall.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Process:
                 raise self.failure(f"not ready within {timeout:g} s")
 
     def stop(self, timeout: float = STOP_WITHIN) -> int:
-        """SIGTERM, also when paused, and SIGKILL if that takes too long. Returns the status as Popen has it."""
+        """SIGTERM, also when paused, then SIGKILL if it takes too long. Returns the status as Popen does."""
         popen = self._started()
         popen.terminate()
         popen.send_signal(signal.SIGCONT)
@@ -201,7 +201,8 @@ class Servers:
         self.nb_server = self._server("ovnnb", [*remotes, *nb_options])
         self.sb_server = self._server("ovnsb", [])
         # With this pidfile and no --unixctl of its own, `ovn-appctl -t ovn-northd` finds it.
-        options = [f"--pidfile={self.run_dir}/ovn-northd.pid", f"--ovnnb-db={self.nb}", f"--ovnsb-db={self.sb}"]
+        pidfile = f"--pidfile={self.run_dir}/ovn-northd.pid"
+        options = [pidfile, f"--ovnnb-db={self.nb}", f"--ovnsb-db={self.sb}"]
         self.northd = self._process("ovn-northd", "ovn-northd", options, self._northd_answers)
 
     @property
@@ -283,8 +284,8 @@ class Servers:
         if kind in {"ptcp", "pssl"}:
             port, _, host = rest.partition(":")
             if port == "0":
-                # Held, bound but not listening: the kernel gives this port to nobody else, yet lets ovsdb-server
-                # listen on it, again and again, since both set SO_REUSEADDR.
+                # Held, bound but not listening: the kernel gives this port to nobody else, yet lets
+                # ovsdb-server listen on it, again and again, since both set SO_REUSEADDR.
                 held = socket.socket()
                 held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 held.bind((host, 0))
@@ -298,8 +299,9 @@ class Servers:
 class Daemon(Process):
     """The daemon ovnreserved on these servers, ready when it has said READY=1.
 
-    It runs in the servers' run directory unless another is given. `messages` holds what it has told its service
-    manager since it was started, one sd_notify(3) assignment each; `client_environment` leads commands to it.
+    It runs in the servers' run directory unless another is given. `messages` holds what it has told its
+    service manager since it was started, one sd_notify(3) assignment each; `client_environment` leads
+    commands to this daemon.
     """
 
     def __init__(
@@ -352,7 +354,8 @@ class Daemon(Process):
 
     def __enter__(self) -> Self:
         try:
-            self.start()
+            if not self.alive:
+                self.start()
         except BaseException:
             self.__exit__()
             raise
@@ -409,14 +412,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`ovnreserve sandbox`: run everything until told to stop, or while a command runs. Returns the exit status."""
+    """`ovnreserve sandbox`: run all until told to stop, or while a command runs. Returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     at = arguments.index("--") if "--" in arguments else len(arguments)
     parser = _Parser(
         prog="ovnreserve sandbox",
         usage="%(prog)s [--dir DIR] [-- COMMAND...]",
-        description="Run a private OVN and ovnreserved in one directory, for trying. Prints the environment to "
-        "use; with COMMAND, runs it in that environment and exits with its status.",
+        description="Run a private OVN and ovnreserved in one directory, for trying. Prints the environment "
+        "to use; with COMMAND, runs it in that environment and exits with its status.",
     )
     parser.add_argument("--dir", type=Path, help="keep everything in DIR (default: a temporary directory)")
     options = parser.parse_args(arguments[:at])

@@ -34,8 +34,7 @@ class AlreadyRunning(Exception):  # noqa: N818  it says what is the case
 
     def __init__(self, path: Path, pid: int) -> None:
         super().__init__(
-            f"{path}: already running as pid {pid or '(unknown)'}: "
-            "stop it first, or choose another run directory"
+            f"{path}: already running as pid {pid or '(unknown)'}: stop it first, or choose another run directory"
         )
         self.path = path
         self.pid = pid

@@ -96,7 +96,5 @@ def test_the_ledger_is_private_and_ovn_s_run_directory_outlives_the_daemon(unit)
 def test_options_come_from_the_defaults_file_where_there_is_one(unit):
     assert unit["Service"]["ExecStart"] == ["/usr/bin/ovnreserved $OVNRESERVED_OPTS"]
     assert unit["Service"]["EnvironmentFile"] == ["-/etc/default/ovnreserved"]
-    settings = [
-        line for line in (SYSTEMD / "ovnreserved.default").read_text().splitlines() if line and line[0] != "#"
-    ]
+    settings = [line for line in (SYSTEMD / "ovnreserved.default").read_text().splitlines() if line and line[0] != "#"]
     assert settings == ['OVNRESERVED_OPTS=""']

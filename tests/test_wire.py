@@ -32,12 +32,8 @@ if TYPE_CHECKING:
 
 Message = ovs.jsonrpc.Message
 
-TEXT = st.text(
-    st.one_of(st.sampled_from('{}[]"\\,:\n\0é€😀'), st.characters(exclude_categories=["Cs"])), max_size=12
-)
-SCALAR = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXT
-)
+TEXT = st.text(st.one_of(st.sampled_from('{}[]"\\,:\n\0é€😀'), st.characters(exclude_categories=["Cs"])), max_size=12)
+SCALAR = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXT)
 VALUE = st.recursive(
     SCALAR,
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(TEXT, inner, max_size=4)),
@@ -189,9 +185,7 @@ def send_all(peer: socket.socket, data: bytes) -> None:
 
 
 @settings(deadline=None, max_examples=500)
-@given(
-    st.lists(st.one_of(st.binary(max_size=30), st.sampled_from([b"{", b"}", b'"', b"\\", b'{"', b"[", b"1"])))
-)
+@given(st.lists(st.one_of(st.binary(max_size=30), st.sampled_from([b"{", b"}", b'"', b"\\", b'{"', b"[", b"1"]))))
 def test_no_bytes_raise(pieces):
     with connected() as (connection, peer):
         for piece in pieces:
@@ -361,10 +355,7 @@ def test_a_server_that_stops_answering_is_left_within_two_probe_intervals_on_uni
         session.recv()
         session.run()
     assert not session.is_connected()
-    assert (
-        session.last_error
-        == f"{name(listener)}: database connection failed (no response to inactivity probe)"
-    )
+    assert session.last_error == f"{name(listener)}: database connection failed (no response to inactivity probe)"
     session.close()
     peer.close()
 
@@ -424,9 +415,7 @@ def test_an_unreadable_certificate_is_an_error_of_the_session_not_an_exception(t
     for _ in range(20):
         session.run()
         clock.now += 100
-    assert session.last_error.startswith(
-        "ssl:127.0.0.1:1: database connection failed (No such file or directory"
-    )
+    assert session.last_error.startswith("ssl:127.0.0.1:1: database connection failed (No such file or directory")
     session.close()
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import ovs.dirs
+import ovs.poller
 import ovs.unixctl
 import ovs.unixctl.server
 import ovs.util
@@ -64,6 +65,13 @@ class Appctl:
     def wait(self, poller: Any) -> None:
         """Let the `ovs.poller.Poller` wake up when there is something to do for `run`."""
         self._server.wait(poller)
+
+    def block(self, wake: int) -> None:
+        """Sleep until there is something to do for `run`, or the file descriptor `wake` is readable."""
+        poller = ovs.poller.Poller()
+        poller.fd_wait(wake, ovs.poller.POLLIN)
+        self.wait(poller)
+        poller.block()
 
     def close(self) -> None:
         """Close the socket and remove it."""

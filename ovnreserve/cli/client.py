@@ -13,10 +13,11 @@ import os
 import socket
 
 from ovnreserve import __version__
-from ovnreserve.cli.errors import CommandError, UnreachableError, StatusError
+from ovnreserve.cli.errors import CommandError, StatusError, UnreachableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 PATIENCE = 60.0  # seconds without a byte from the server; the daemon's own deadlines are much shorter
@@ -39,13 +40,14 @@ def quote(text: str) -> str:
 class Client:
     """Asks one server. `server` is a socket's path (`unix:` may stand before it) or `http://HOST[:PORT]`.
 
-    `warnings` gathers the texts of Warning headers. Raises StatusError for a refusal, UnreachableError where
-    there is no answer.
+    `patience`: seconds without any progress before giving up. `warn` is told the texts of Warning headers.
+    Raises StatusError for a refusal, UnreachableError where there is no answer.
     """
 
-    def __init__(self, server: str = "") -> None:
+    def __init__(self, server: str, warn: Callable[[str], None]) -> None:
         self.address = server or default_server()
-        self.warnings: list[str] = []
+        self.patience = PATIENCE
+        self._warn = warn
         self._socket: socket.socket | None = None
         self._buffer = bytearray()
         self._target: str | tuple[str, int]
@@ -60,14 +62,14 @@ class Client:
         else:
             self._target = self.address.removeprefix("unix://").removeprefix("unix:")
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str) -> dict[str, Any]:
         return self.request("GET", path)
 
-    def post(self, path: str, body: object, patience: float = PATIENCE) -> Any:
-        return self.request("POST", path, body, patience)
+    def post(self, path: str, body: object) -> dict[str, Any]:
+        return self.request("POST", path, body)
 
-    def request(self, method: str, path: str, body: object = None, patience: float = PATIENCE) -> Any:
-        """Ask, and decode the answer's JSON. `patience`: seconds without any progress before giving up."""
+    def request(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """Ask, and decode the answer's JSON."""
         content = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
         head = (
             f"{method} {self._prefix}{path} HTTP/1.1\r\nHost: {self._host}\r\n"
@@ -76,7 +78,7 @@ class Client:
         if body is not None:
             head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
         message = f"{head}\r\n".encode("ascii", "replace") + content
-        code, answer = self._exchange(method, message, patience)
+        code, answer = self._exchange(method, message)
         if code >= 400:
             raise StatusError(self._as_status(code, answer))
         return self._decode(answer)
@@ -87,34 +89,37 @@ class Client:
             self._socket = None
         self._buffer.clear()
 
-    def _exchange(self, method: str, message: bytes, patience: float) -> tuple[int, bytes]:
+    def _exchange(self, method: str, message: bytes) -> tuple[int, bytes]:
         again = method == "GET" and self._socket is not None
         try:
-            connection = self._socket or self._connect(patience)
-            connection.settimeout(patience)
-            connection.sendall(message)
+            connection = self._socket or self._connect()
+            connection.settimeout(self.patience)
+            try:
+                connection.sendall(message)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # whoever hangs up on a long request has often said why
             return self._answer()
         except TimeoutError as error:
             self.close()
-            what = f"no answer within {patience:.0f} s; the outcome is unknown"
+            what = f"no answer within {self.patience:.0f} s; the outcome is unknown"
             raise UnreachableError(self.address, what) from error
         except (OSError, EOFError) as error:
             self.close()
             if again:
-                return self._exchange(method, message, patience)
+                return self._exchange(method, message)
             what = f"the connection broke off ({_reason(error)}); the outcome is unknown"
             raise UnreachableError(self.address, what) from error
         except BaseException:  # an answer half read, Ctrl-C included, would be taken for the next one's
             self.close()
             raise
 
-    def _connect(self, patience: float) -> socket.socket:
+    def _connect(self) -> socket.socket:
         try:
             if isinstance(self._target, tuple):
-                self._socket = socket.create_connection(self._target, timeout=patience)
+                self._socket = socket.create_connection(self._target, timeout=self.patience)
             else:
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                self._socket.settimeout(patience)
+                self._socket.settimeout(self.patience)
                 self._socket.connect(self._target)
         except (OSError, ValueError) as error:
             self.close()
@@ -155,7 +160,7 @@ class Client:
         for line in lines:
             name, _, value = line.partition(":")
             if name.lower() == "warning":
-                self.warnings.append(_warning(value.strip()))
+                self._warn(_warning(value.strip()))
             else:
                 headers[name.lower()] = value.strip()
         return int(status[:3]), headers
@@ -211,11 +216,14 @@ class Client:
             raise self._nonsense(f"a length of {text!r}")
         return number
 
-    def _decode(self, body: bytes) -> Any:
+    def _decode(self, body: bytes) -> dict[str, Any]:
         try:
-            return json.loads(body)
+            answer = json.loads(body)
         except (ValueError, RecursionError) as error:
             raise self._nonsense("it is not JSON") from error
+        if not isinstance(answer, dict):
+            raise self._nonsense("it is not a JSON object")
+        return answer
 
     def _as_status(self, code: int, body: bytes) -> dict[str, Any]:
         try:

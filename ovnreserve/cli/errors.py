@@ -68,14 +68,15 @@ class StatusError(CommandError):
         return status_text(self.status)
 
 
-def status_text(status: dict[str, Any], doing: str = "") -> str:
+def status_text(status: dict[str, Any], doing: str = "", *, alone: bool = True) -> str:
     """A refusal as kubectl prints it; `doing` goes before the message (`error when creating "x.yaml": `).
 
-    Invalid objects are told by their causes: one on the same line, several on lines `* field: message`.
+    An invalid object is told by its causes, one on the same line, several on lines `* field: message`; but
+    where it is not the only refusal, by its message on one line like the others (seen with kubectl 1.32).
     """
     reason = status.get("reason") or ""
     message = printable(str(status.get("message") or ""))
-    if reason == "Invalid":
+    if reason == "Invalid" and alone:
         return _invalid_text(status.get("details") or {}, message)
     start = f"Error from server ({reason})" if reason else "Error from server"
     return f"{start}: {doing}{message}"

@@ -75,9 +75,7 @@ class Command:
         self.flags = flags
 
 
-_FILENAME = Flag(
-    "filenames", "FILE", _text, "A file, a directory, or - for standard input; can be repeated.", "f"
-)
+_FILENAME = Flag("filenames", "FILE", _text, "A file, a directory, or - for standard input; can be repeated.", "f")
 _APPLY = {
     "filename": _FILENAME,
     "wait": Flag("barrier", "none|sb", _barrier, "sb: return once ovn-northd has seen it (default none)."),
@@ -95,9 +93,7 @@ GLOBAL = {
 }
 
 COMMANDS = {
-    "apply": Command(
-        "-f FILE|-|DIR", "Create what is not there; set labels and annotations of what is.", _APPLY
-    ),
+    "apply": Command("-f FILE|-|DIR", "Create what is not there; set labels and annotations of what is.", _APPLY),
     "create": Command("-f FILE|-|DIR", "Create; what is there already is an error.", _APPLY),
     "get": Command(
         "ip|subnet [NAME...] | ip/NAME...",

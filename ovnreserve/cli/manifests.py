@@ -1,8 +1,8 @@
 r"""Manifests as the user wrote them: YAML as strings only, JSON as it is.
 
 YAML 1.1 reads `macAddress: 11:22:33:44:55:06` as the number 8846009706 and `no` as false, but all fields of
-ours are text. So nothing is resolved here but null: a plain `null`, `~` or nothing at all is None, the rest is
-the text as written. The server checks the fields and names each that is wrong.
+ours are text. So nothing is resolved here but null: a plain `null`, `~` or nothing at all is None, the rest
+is the text as written. The server checks the fields and names each that is wrong.
 
 libyaml's parser is driven by its events: 10,000 documents of eight lines take half of what
 yaml.load_all(CBaseLoader) takes, and a stack of our own bounds the depth. What would let a small file grow or

@@ -1,4 +1,4 @@
-"""What is shown: tables, descriptions, the daemon's status, laid out as kubectl does. Objects in, text out."""
+"""What is shown, laid out as kubectl does: tables, descriptions, the daemon's status. Pure."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _WIDE = {
     "Subnet": (("AGE", "@age"),),
 }
 # How a word within a field's name is written in a description: v4IpAddress is `V4 IP Address`.
-_WORDS = {"ip": "IP", "ips": "IPs", "mac": "MAC", "cidr": "CIDR", "vpc": "VPC", "id": "ID"}
+_WORDS = {"ip": "IP", "ips": "IPs", "mac": "MAC", "macs": "MACs", "cidr": "CIDR", "vpc": "VPC", "id": "ID"}
 
 
 def table(
@@ -96,9 +96,7 @@ def one_line(text: str) -> str:
 def align(rows: Sequence[Sequence[str]], *, space: int, minimum: int = 0, indent: str = "") -> str:
     """Rows as lines, their columns padded; the last column is not."""
     widths = [max(max(map(len, column)) + space, minimum) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        indent + "".join(map(str.ljust, row[:-1], widths)) + row[-1] if row else indent for row in rows
-    )
+    return "\n".join(indent + "".join(map(str.ljust, row[:-1], widths)) + row[-1] if row else indent for row in rows)
 
 
 def describe(item: dict[str, Any], events: Sequence[dict[str, Any]]) -> str:
@@ -121,9 +119,7 @@ def describe(item: dict[str, Any], events: Sequence[dict[str, Any]]) -> str:
     lines = [_labelled(fields), "Spec:", _labelled(_fields(resources.section(item, "spec")), "  "), "Status:"]
     lines.append(_labelled(_fields({k: v for k, v in status.items() if k != "conditions"}), "  "))
     if conditions is not None:
-        lines += _section(
-            "Conditions", ("Type", "Status", "Reason", "Age", "Message"), map(_condition, conditions)
-        )
+        lines += _section("Conditions", ("Type", "Status", "Reason", "Age", "Message"), map(_condition, conditions))
     lines += _section("Events", ("Type", "Reason", "Age", "From", "Message"), map(_event, events))
     return "\n".join(line for line in lines if line)
 

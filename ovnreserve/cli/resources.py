@@ -39,6 +39,7 @@ class Kind:
 
 IP = Kind("IP", "ip", "ips")
 SUBNET = Kind("Subnet", "subnet", "subnets")
+BY_KIND = {kind.kind: kind for kind in (IP, SUBNET)}
 _BY_WORD = {word: kind for kind in (IP, SUBNET) for word in kind.words()}
 
 

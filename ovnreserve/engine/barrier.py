@@ -1,8 +1,8 @@
 """Waiting for ovn-northd.
 
-A transaction increments NB_Global.nb_cfg; when sb_cfg has reached that number, ovn-northd has seen everything up to it (facts/ovn.md,
-section 5). All who wait share what comes first. Not to be answered in time is no failure: what was committed stays
-committed, and is only not known to be enforced yet.
+A transaction increments NB_Global.nb_cfg; when sb_cfg has reached that number, ovn-northd has seen everything up to
+it (facts/ovn.md, section 5). All who wait share what comes first. Not to be answered in time is no failure: what was
+committed stays committed, and is only not known to be enforced yet.
 """
 
 from __future__ import annotations

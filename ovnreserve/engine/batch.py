@@ -1,20 +1,20 @@
 """One group commit: everything that was waiting, planned one after the other, goes into the stores together.
 
-Planning puts each plan's outcome into the world at once, so that the next plan sees it; `undo` takes all of it back if the
-northbound database refuses.
+Planning puts each plan's outcome into the world at once, so that the next plan sees it; `undo` takes all of it back
+if the northbound database refuses.
 """
 
 from __future__ import annotations
 
-import time
 from typing import NamedTuple
 
+from ovnreserve.engine.settlement import entry
 from ovnreserve.engine.work import Work
 from ovnreserve.ledger.ledger import Entry
-from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.steps import Barrier, DropRecord, PutRecord, Step, UpdateRecord, WriteExcludes
 from ovnreserve.northbound.connection import Transaction
-from ovnreserve.plan.outcome import Event, Plan
+from ovnreserve.plan.outcome import Plan
 from ovnreserve.plan.world import World
 
 
@@ -27,7 +27,6 @@ class Batch:
     def __init__(self, world: World) -> None:
         self.planned: list[Planned] = []
         self.transaction: Transaction | None = None
-        self.sent_at = 0.0
         self.barrier = False
         self._world = world
         self._before: list[tuple[str, Reservation | None]] = []
@@ -37,10 +36,10 @@ class Batch:
     def __bool__(self) -> bool:
         return bool(self.planned)
 
-    def accept(self, work: Work, plan: Plan, now: float) -> None:
+    def accept(self, work: Work, plan: Plan, now: float, *, needs_barrier: bool) -> None:
         """Take a plan, and make the world what it will be once it is carried out."""
         self.planned.append(Planned(work, plan))
-        self.barrier |= work.wait_sb and plan.result != "unchanged"
+        self.barrier |= needs_barrier
         world = self._world
         if plan.reservation is not None and plan.result != "unchanged":
             self._keep(plan.reservation.name)
@@ -54,7 +53,7 @@ class Batch:
                     self._touch(r)
                 case DropRecord(r):
                     self._touch(r)
-                    if world.reservations.get(r.name) is r or plan.result == "released":
+                    if world.reservations.get(r.name) is r:
                         self._keep(r.name)
                         world.drop(r.name, quarantined_at=now)
                 case WriteExcludes(switch, withheld):
@@ -84,6 +83,18 @@ class Batch:
                 self._world.drop(name)
             else:
                 self._world.put(before)
+
+    def undo_released(self) -> None:
+        """Put back what was to be gone: whether it is, will be found by comparing."""
+        for work, plan in self.planned:
+            before = self.before.get(work.name)
+            if plan.result == "released" and before is not None:
+                self._world.put(before)
+
+    @property
+    def switches(self) -> set[str]:
+        """The switches whose reservations the batch changes."""
+        return {r.switch for _work, plan in self.planned if (r := plan.reservation) is not None} | self._switches.keys()
 
     @property
     def before(self) -> dict[str, Reservation | None]:
@@ -116,21 +127,10 @@ class Batch:
 
     def entries(self, now: float) -> list[Entry]:
         """The journal of the batch."""
-        return [entry(event, self._uid(event.name), now) for _work, plan in self.planned for event in plan.events]
-
-    def _uid(self, name: str) -> str:
-        r = self._world.reservations.get(name) or self.before.get(name)
-        return r.uid if r is not None else ""
-
-
-def entry(event: Event, uid: str, now: float) -> Entry:
-    return Entry(now, event.type, event.reason, event.name, uid, event.message)
-
-
-def acknowledged(r: Reservation) -> Reservation:
-    """The reservation once its northbound transaction is seen."""
-    return r.with_(state=State.HELD) if r.state is State.INTENDED else r
-
-
-def wall_clock() -> float:
-    return time.time()
+        before = self.before
+        lines = []
+        for _work, plan in self.planned:
+            for event in plan.events:
+                r = plan.reservation or before.get(event.name) or self._world.reservations.get(event.name)
+                lines.append(entry(event, r.uid if r is not None else "", now))
+        return lines

@@ -1,7 +1,7 @@
 """What readers see: frozen values that the engine has published.
 
-The engine's thread writes, any thread reads. Each look-up and each copy of a dict's values is one atomic step of the interpreter, and
-every value in it is immutable, so readers need no lock and never see half a change of one resource.
+The engine's thread writes, any thread reads. Each look-up and each copy of a dict's values is one atomic step of the
+interpreter, and every value in it is immutable, so readers need no lock and never see half a change of one resource.
 """
 
 from __future__ import annotations

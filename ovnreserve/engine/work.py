@@ -9,6 +9,7 @@ from ovnreserve.model.errors import Refused
 from ovnreserve.model.ip import Wanted
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.plan.outcome import Context, Plan
+from ovnreserve.plan.update import Patch
 
 
 class Apply(NamedTuple):
@@ -29,15 +30,6 @@ class Create(NamedTuple):
     @property
     def name(self) -> str:
         return self.wanted.name
-
-
-class Patch(NamedTuple):
-    """Change labels and annotations; None removes one."""
-
-    name: str
-    labels: dict[str, str | None]
-    annotations: dict[str, str | None]
-    version: str
 
 
 class Delete(NamedTuple):
@@ -65,42 +57,46 @@ class Answer(NamedTuple):
 
 
 class Ticket:
-    """One call of a client with its requests; delivered when every one has its answer."""
+    """One call of a client with its requests; delivered when every one has its answer, or at its deadline
+    (monotonic).
+    """
 
-    __slots__ = ("answers", "key", "missing")
+    __slots__ = ("answers", "deadline", "done", "key", "missing", "wait_sb")
 
-    def __init__(self, key: Any, count: int) -> None:
+    def __init__(self, key: Any, count: int, deadline: float, *, wait_sb: bool) -> None:
         self.key = key
         self.answers: list[Answer | None] = [None] * count
         self.missing = count
+        self.deadline = deadline
+        self.wait_sb = wait_sb
+        self.done = False
 
 
 class Work:
-    """One thing to plan and carry out.
+    """One thing to plan and carry out: a request, or without a ticket a task of the engine's own.
 
-    `deadline` (monotonic) is when its client gives up; a task of our own has none and no ticket. `patience` is until when ovn-northd
-    is waited for, set at the first time that a plan asks for it. `attempt` is the reservation of a plan whose commit has an unknown outcome:
-    should it turn up, that was this work's success.
+    `patience` is until when ovn-northd is waited for, set at the first time that a plan asks for it. `attempt` is a
+    plan whose commit has an unknown outcome: should its reservation turn up, that was this work's success.
     """
 
-    __slots__ = ("attempt", "attempts", "deadline", "index", "name", "patience", "plan", "ticket", "wait_sb")
+    __slots__ = ("attempt", "attempts", "index", "name", "patience", "plan", "ticket")
 
     def __init__(
-        self,
-        name: str,
-        plan: Callable[[Context], Plan],
-        ticket: Ticket | None = None,
-        index: int = 0,
-        deadline: float = float("inf"),
-        *,
-        wait_sb: bool = False,
+        self, name: str, plan: Callable[[Context], Plan], ticket: Ticket | None = None, index: int = 0
     ) -> None:
         self.name = name
         self.plan = plan
         self.ticket = ticket
         self.index = index
-        self.deadline = deadline
-        self.wait_sb = wait_sb
         self.patience: float | None = None
         self.attempt: Plan | None = None
         self.attempts = 0
+
+    @property
+    def wait_sb(self) -> bool:
+        return self.ticket is not None and self.ticket.wait_sb
+
+    @property
+    def given_up(self) -> bool:
+        """Has its client been told already that nothing was done?"""
+        return self.ticket is not None and self.ticket.done

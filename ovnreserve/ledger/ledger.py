@@ -1,10 +1,11 @@
 """The ledger: intent and state, durable before the northbound database is touched.
 
-SQLite in WAL mode with synchronous=FULL: one commit is one fsync, within 7 % of a bare append (facts/performance, section 2). One thread
-owns the connection and writes whole batches; readers of the journal open their own connection.
+SQLite in WAL mode with synchronous=FULL: one commit is one fsync, within 7 % of a bare append (facts/performance,
+section 2). One thread owns the connection and writes whole batches; readers of the journal open their own connection.
 
-The ledger counts its commits that precede a northbound transaction under its incarnation (plan/revision.py); resourceVersions
-are taken from a counter whose ceiling is stored in blocks, so that it only ever grows, also over a crash.
+The ledger counts its commits that precede a northbound transaction under its incarnation (plan/revision.py);
+resourceVersions are taken from a counter whose ceiling is stored in blocks, so that it only ever grows, also over a
+crash.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Ledger:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return row[0] if row else default
 
-    # ---- reading ------------------------------------------------------------------------------------------------------------------
+    # ---- reading ---------------------------------------------------------------------------------------------------
 
     def load(self) -> list[Reservation]:
         """Every reservation, by name."""
@@ -113,7 +114,7 @@ class Ledger:
         self._version += 1
         return self._version
 
-    # ---- writing ------------------------------------------------------------------------------------------------------------------
+    # ---- writing ---------------------------------------------------------------------------------------------------
 
     def commit(
         self,
@@ -125,7 +126,8 @@ class Ledger:
         count: bool = False,
         vector: Mapping[str, int] | None = None,
     ) -> None:
-        """One durable transaction. `count` it where a northbound transaction follows; `vector` replaces what is known of others.
+        """One durable transaction. `count` it where a northbound transaction follows; `vector` replaces what is known
+        of others.
 
         Raises LedgerError, and nothing of it was stored.
         """

@@ -1,10 +1,10 @@
 """The ledger's tables, as a list of migrations.
 
-`PRAGMA user_version` counts the migrations that were applied; each one and its number are one transaction. A ledger of a later version
-than we know is refused, never guessed at.
+`PRAGMA user_version` counts the migrations that were applied; each one and its number are one transaction. A ledger
+of a later version than we know is refused, never guessed at.
 
-The UNIQUE indexes over live rows are the last line of defence: should every decision above be wrong, SQLite still will not hold one
-address or MAC twice on a switch.
+The UNIQUE indexes over live rows are the last line of defence: should every decision above be wrong, SQLite still
+will not hold one address or MAC twice on a switch.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 An IPv4 address is an int below 2**32, an IPv6 address an int below 2**128, and which of the two is always known from
 where it stands. Parsing is strict (what inet_pton takes), formatting canonical (RFC 5952): hot paths use the
-libc calls, which are 5 times faster than the ipaddress module and 10 times faster than netaddr; netaddr reads what people write
-in freer forms: networks and MACs.
+libc calls, which are 5 times faster than the ipaddress module and 10 times faster than netaddr; netaddr reads what
+people write in freer forms: networks and MACs.
 """
 
 from __future__ import annotations

@@ -65,9 +65,7 @@ class Refused(Exception):  # noqa: N818 - it is an answer, not a fault
     reason: ClassVar[str] = "InternalError"
     code: ClassVar[int] = 500
 
-    def __init__(
-        self, message: str, *, kind: str = "ips", name: str = "", causes: tuple[FieldError, ...] = ()
-    ) -> None:
+    def __init__(self, message: str, *, kind: str = "ips", name: str = "", causes: tuple[FieldError, ...] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.kind = kind
@@ -145,8 +143,12 @@ class Invalid(Refused):
 
     @classmethod
     def because(cls, name: str, causes: list[FieldError] | tuple[FieldError, ...]) -> Invalid:
-        lines = [cause.message if cause.field in cause.message[:60] and cause.message.startswith("unknown")
-                 else f"{cause.field}: {cause.message}" for cause in causes]
+        lines = [
+            cause.message
+            if cause.field in cause.message[:60] and cause.message.startswith("unknown")
+            else f"{cause.field}: {cause.message}"
+            for cause in causes
+        ]
         text = lines[0] if len(lines) == 1 else f"[{', '.join(lines)}]"
         return cls(f'IP.{GROUP} "{name}" is invalid: {text}', kind="IP", name=name, causes=tuple(causes))
 

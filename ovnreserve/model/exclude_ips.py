@@ -1,29 +1,24 @@
 """The text of Logical_Switch.other_config:exclude_ips: how ovn-northd reads it, and which part of it is ours.
 
-The value looks like a list and is not one. ovn-northd reads it with the lexer of OVN's expression language,
-so
+The value looks like a list and is not one: ovn-northd reads it with the lexer of OVN's expressions.
 
-- comments, quoted strings and newlines mean something, and nothing can be put into another line or another
-  order;
-- `..` is a token of its own: with spaces around it, or at the very start of a text, it takes hold of its
-  neighbours;
-- an address is any integer of that language, of which the low 32 bits count: `fd00::a00:5`, `0xa000005` and
-  `167772165` all exclude 10.0.0.5;
-- the first token that is not expected ends the reading: **everything behind it is ignored**, with one line
-  in a log. Only an entry that lies outside of the subnet, or is reversed, is passed over.
+- Comments, quoted strings and newlines mean something; nothing can be moved to another line or place.
+- `..` is a token of its own: spaces may stand around it, and at the start of a text it takes hold of whatever
+  comes to stand before it.
+- An address is any integer of that language, of which the low 32 bits count: `fd00::a00:5`, `0xa000005` and
+  `167772165` all exclude 10.0.0.5.
+- The first token that is not expected ends the reading: **everything behind it is ignored**, with one line in
+  a log. Only an entry that lies outside of the subnet, or is reversed, is passed over.
 
 Hence the rules by which two writers share one value:
 
 1. Our text stands first, where nobody's broken token can switch it off. Then one space, then the operator's
-   text byte for byte. A space ends every token, so theirs is lexed from its first character as if it stood
-   alone.
-2. One thing reaches back over that space: `..` at the start of theirs would make one range of our last
-   token and their first. In that case our last token is written as the range `a..a`, behind which a `..` is
-   the fatal token that it is when it stands alone. So northd excludes the union of what it would exclude
-   for either part.
-3. Ours is what a mark beside the value says (length and SHA-256), and only while the value still begins
-   with it: whatever is in doubt is the operator's. To leak an exclusion is better than to remove
-   somebody's.
+   text byte for byte. A space ends every token, so theirs is lexed as if it stood alone.
+2. One thing reaches back over that space: a `..` at the start of theirs would make a range of our last token
+   and their first. Then our last token is written as the range `a..a`, behind which a `..` is the fatal token
+   that it is when it stands alone. So northd excludes the union of what it would exclude for either part.
+3. Ours is what a mark beside the value says (length and SHA-256), and only while the value still begins with
+   it: whatever is in doubt is the operator's. To leak an exclusion is better than to remove somebody's.
 
 Sources: facts/ovn.md sections 1 and 13 (transcripts of real servers), OVN's lib/lex.c and northd/ipam.c.
 """
@@ -138,12 +133,11 @@ class Parsed(NamedTuple):
     """What ovn-northd makes of a text."""
 
     ranges: tuple[tuple[int, int], ...] = ()
-    """What it excludes, (first, last), in order of appearance, cut off at the first host and the broadcast address.
-
-    These two it keeps back whatever the text says; they are here only if the text names them."""
+    """What it excludes, (first, last), in order of appearance, cut off at the first host and the broadcast
+    address. It keeps these two back in any case; they are here only if the text names them."""
 
     error: str | None = None
-    """What it logs: only ever the first error, harmless or fatal; but for bad \\u escapes in its words."""
+    """What it logs, in its words: only ever the first error, harmless or fatal."""
 
     ignored: str = ""
     """What it does not read: the text from the entry with the fatal token on; "" if it reads all."""

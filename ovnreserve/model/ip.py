@@ -1,8 +1,8 @@
 """The IP resource: documents in, documents out.
 
-A document is checked field by field, and every field's error is reported at once. Absent, null and "" mean the same: not given.
-What the server sets (uid, resourceVersion, status, ...) may stand in a document, so that `get -o yaml` can be applied again, and
-is not read, but for `metadata.resourceVersion`, which makes an update conditional.
+A document is checked field by field, and every field's error is reported at once. Absent, null and "" mean the same:
+not given. What the server sets (uid, resourceVersion, status, ...) may stand in a document, so that `get -o yaml` can
+be applied again, and is not read, but for `metadata.resourceVersion`, which makes an update conditional.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ovnreserve.model.addresses import format_v4, format_v6, parse_mac, parse_v4
 from ovnreserve.model.errors import BadRequest, FieldError, Invalid
 from ovnreserve.model.names import (
     LABEL_RULE,
+    LABEL_VALUE_RULE,
     SUBDOMAIN_RULE,
     is_label,
     is_label_key,
@@ -34,11 +35,37 @@ POD_TYPES: Final = ("", "StatefulSet", "VirtualMachine")
 
 _TOP: Final = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
 _METADATA: Final = frozenset(
-    "name generateName namespace uid resourceVersion generation creationTimestamp deletionTimestamp "
-    "deletionGracePeriodSeconds labels annotations ownerReferences finalizers managedFields selfLink".split()
+    {
+        "name",
+        "generateName",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "labels",
+        "annotations",
+        "ownerReferences",
+        "finalizers",
+        "managedFields",
+        "selfLink",
+    }
 )
 _TEXTS: Final = frozenset(
-    "subnet podType namespace podName v4IpAddress v6IpAddress ipAddress macAddress nodeName containerID".split()
+    {
+        "subnet",
+        "podType",
+        "namespace",
+        "podName",
+        "v4IpAddress",
+        "v6IpAddress",
+        "ipAddress",
+        "macAddress",
+        "nodeName",
+        "containerID",
+    }
 )
 _LISTS: Final = frozenset({"attachIps", "attachMacs", "attachSubnets"})
 _LIMIT_ANNOTATIONS: Final = 256 * 1024
@@ -159,7 +186,7 @@ def _metadata(metadata: Any, errors: list[FieldError]) -> tuple[dict[str, str], 
         if not is_label_key(key):
             errors.append(FieldError.invalid("metadata.annotations", key, "name part must be a qualified name"))
     if sum(len(key) + len(value) for key, value in given_annotations.items()) > _LIMIT_ANNOTATIONS:
-        errors.append(FieldError("FieldValueTooLong", "metadata.annotations", "Too long: may not be more than 262144 bytes"))
+        errors.append(FieldError("FieldValueTooLong", "metadata.annotations", "Too long: at most 262144 bytes"))
     version = metadata.get("resourceVersion")
     return given_labels, given_annotations, version if isinstance(version, str) else ""
 
@@ -169,7 +196,7 @@ def _check_labels(labels: dict[str, str], errors: list[FieldError]) -> None:
         if not is_label_key(key):
             errors.append(FieldError.invalid("metadata.labels", key, "name part must be a qualified name"))
         if not is_label_value(value):
-            errors.append(FieldError.invalid("metadata.labels", value, "must be a valid label value of at most 63 characters"))
+            errors.append(FieldError.invalid("metadata.labels", value, LABEL_VALUE_RULE))
 
 
 def _strings(value: Any, field: str, errors: list[FieldError], *, removable: bool = False) -> dict[str, Any]:
@@ -238,10 +265,10 @@ def _addresses(texts: dict[str, str], errors: list[FieldError]) -> tuple[int | N
                 both = parse_v4(text)
                 agrees, v4 = v4 in (None, both), both
         except ValueError:
-            errors.append(FieldError.invalid("spec.ipAddress", texts["ipAddress"], "must be an IP address, or IPv4,IPv6"))
+            errors.append(FieldError.invalid("spec.ipAddress", texts["ipAddress"], "must be IPv4, IPv6 or both"))
             break
         if not agrees:
-            errors.append(FieldError.invalid("spec.ipAddress", texts["ipAddress"], "contradicts v4IpAddress or v6IpAddress"))
+            errors.append(FieldError.invalid("spec.ipAddress", texts["ipAddress"], "contradicts the other fields"))
     mac: str | None = None
     if texts["macAddress"]:
         try:
@@ -259,7 +286,7 @@ def _printable(text: Any) -> str:
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in str(text)[:200])
 
 
-# ---- documents out ------------------------------------------------------------------------------------------------------------
+# ---- documents out -------------------------------------------------------------------------------------------------
 
 
 class Condition(msgspec.Struct, frozen=True, rename="camel"):

@@ -23,6 +23,7 @@ LABEL_RULE = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', "
     "and must start and end with an alphanumeric character"
 )
+LABEL_VALUE_RULE = "must be a valid label value of at most 63 characters"
 
 
 def is_subdomain(name: str) -> bool:

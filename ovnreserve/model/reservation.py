@@ -5,8 +5,8 @@ States, and who moves them:
     intended --northbound commit seen--> held --DELETE--> releasing --second commit seen--> (gone)
        └──────conflict found after a crash──> failed --DELETE--> (gone)
 
-`intended` is durable in the ledger before the northbound database is touched; a reservation is acknowledged only once `held`.
-Everything else a user sees (Bound, Conflicted, Enforced) is derived from the world.
+`intended` is durable in the ledger before the northbound database is touched; a reservation is acknowledged only once
+`held`. Everything else a user sees (Bound, Conflicted, Enforced) is derived from the world.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ovnreserve.model.addresses import format_v4, format_v6, parse_v6
+from ovnreserve.model.addresses import format_v4, format_v6, parse_v4, parse_v6
 
 KIND: Final = "ovnreserve/kind"
 NAME: Final = "ovnreserve/name"
@@ -83,7 +83,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, **changes)
 
 
-# ---- the record: `external_ids:ovnreserve/record` of its DNS row -------------------------------------------------------------
+# ---- the record: `external_ids:ovnreserve/record` of its DNS row ---------------------------------------------------
 
 _encode = msgspec.json.Encoder().encode
 
@@ -98,7 +98,7 @@ class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
     created: int
     rv: int
     type: str = ""
-    v4: int | None = None
+    v4: str | None = None
     v6: str | None = None
     gen: int = 1
     labels: dict[str, str] = {}
@@ -118,7 +118,7 @@ def external_ids_of(r: Reservation) -> dict[str, str]:
     attach = (r.attach_ips, r.attach_macs, r.attach_subnets)
     record = _Record(
         r.subnet, r.pod_name, r.namespace, r.mac, r.created, r.resource_version, r.pod_type,
-        r.v4, None if r.v6 is None else format_v6(r.v6), r.generation, r.labels, r.annotations, r.node_name,
+        None if r.v4 is None else format_v4(r.v4), None if r.v6 is None else format_v6(r.v6), r.generation, r.labels, r.annotations, r.node_name,
         r.container_id, attach if any(attach) else None, r.deleted,
     )  # fmt: skip
     return {
@@ -139,6 +139,7 @@ def reservation_of(ids: dict[str, str]) -> Reservation | None:
     """The reservation that a DNS row's external_ids rebuild, None if they were garbled."""
     try:
         record = _decode_record(ids[RECORD])
+        v4 = None if record.v4 is None else parse_v4(record.v4)
         v6 = None if record.v6 is None else parse_v6(record.v6)
         attach = record.attach or ((), (), ())
         return Reservation(
@@ -149,7 +150,7 @@ def reservation_of(ids: dict[str, str]) -> Reservation | None:
             pod_name=record.pod,
             namespace=record.ns,
             pod_type=record.type,
-            v4=record.v4,
+            v4=v4,
             v6=v6,
             mac=record.mac,
             state=State.HELD if record.deleted is None else State.RELEASING,

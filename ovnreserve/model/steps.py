@@ -1,6 +1,7 @@
 """Steps: what a plan wants done to the northbound database. Frozen; every one can be done again.
 
-One batch of steps is one ledger transaction, then one northbound transaction. `seen` is what a port was like when the plan was made:
+One batch of steps is one ledger transaction, then one northbound transaction. `seen` is what a port was like when the
+plan was made:
 `addresses`, `dynamic_addresses` and `type`; a write to the port is guarded by it.
 """
 

@@ -7,8 +7,8 @@ A port's `addresses` is a set of strings, each one of (ovn-nb(5), measured in fa
     MAC dynamic            ovn-northd chooses the IP, IPv6 from the MAC
     unknown, router        no address of their own
 
-and what ovn-northd chose stands in `dynamic_addresses`, as `MAC [IPv4] [IPv6]`. A port whose `dynamic` element has no answer
-there yet is *pending*. Anything else is malformed and names no address, as for ovn-northd.
+and what ovn-northd chose stands in `dynamic_addresses`, as `MAC [IPv4] [IPv6]`. A port whose `dynamic` element has no
+answer there yet is *pending*. Anything else is malformed and names no address, as for ovn-northd.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ AUTO_RANGE = "ovnreserve/auto"
 class RowChanges(NamedTuple):
     """What changed in the northbound tables.
 
-    `rows`: by table and row uuid the columns that changed, None where the row came or went. `members`: which ports joined (True) or
-    left a switch, as (port uuid, switch uuid, joined) in order, since `Logical_Switch.ports` is too long to compare as a whole.
+    `rows`: by table and row uuid the columns that changed, None where the row came or went. `members`: which ports
+    joined (True) or left a switch, as (port uuid, switch uuid, joined) in order, since `Logical_Switch.ports` is too
+    long to compare as a whole.
     """
 
     rows: dict[str, dict[str, set[str] | None]]
@@ -80,8 +81,9 @@ def parse_element(text: str) -> Element:
 class Port(NamedTuple):
     """A Logical_Switch_Port. `switch` is the uuid of the switch whose `ports` holds it, None while in none.
 
-    `secured` is its port_security, `dhcp` the uuids of the DHCP_Options that it uses; a `special` port says something about
-    addresses beyond these: it leads to a router, is virtual, or has health checks (plan/infrastructure.py reads the row).
+    `secured` is its port_security, `dhcp` the uuids of the DHCP_Options that it uses; a `special` port says something
+    about addresses beyond these: it leads to a router, is virtual, or has health checks (plan/infrastructure.py reads
+    the row).
     """
 
     uuid: str

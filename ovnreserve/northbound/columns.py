@@ -9,7 +9,8 @@ Kinds, by the column's type in ovn-nb.ovsschema (RFC 7047, section 3.2):
 ======== ======================================== =====================
 kind     OVSDB type                               Python value
 ======== ======================================== =====================
-SCALAR   exactly one                              str, int, bool
+SCALAR   exactly one, a string                    str
+INTEGER  exactly one, an integer                  int
 OPTIONAL min 0, max 1                             the value, or None
 SET      max more than one, no value type         frozenset
 MAP      key and value                            dict
@@ -26,15 +27,16 @@ from typing import Final
 
 class Kind(enum.Enum):
     SCALAR = "scalar"
+    INTEGER = "integer"
     OPTIONAL = "optional"
     SET = "set"
     MAP = "map"
 
 
-SCALAR, OPTIONAL, SET, MAP = Kind
+SCALAR, INTEGER, OPTIONAL, SET, MAP = Kind
 
 COLUMNS: Final[dict[str, dict[str, Kind]]] = {
-    "NB_Global": {"nb_cfg": SCALAR, "sb_cfg": SCALAR, "options": MAP},
+    "NB_Global": {"nb_cfg": INTEGER, "sb_cfg": INTEGER, "options": MAP},
     "Logical_Switch": {
         "name": SCALAR,
         "ports": SET,
@@ -90,8 +92,6 @@ COLUMNS: Final[dict[str, dict[str, Kind]]] = {
 REQUIRED: Final[dict[str, frozenset[str]]] = {
     "NB_Global": frozenset({"nb_cfg", "sb_cfg", "options"}),
     "Logical_Switch": frozenset({"name", "ports", "other_config", "external_ids"}),
-    "Logical_Switch_Port": frozenset(
-        {"name", "type", "addresses", "dynamic_addresses", "options", "external_ids"}
-    ),
+    "Logical_Switch_Port": frozenset({"name", "type", "addresses", "dynamic_addresses", "options", "external_ids"}),
     "DNS": frozenset({"external_ids"}),
 }

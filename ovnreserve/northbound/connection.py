@@ -4,21 +4,24 @@
        ^                            └──<── connection lost, reconnected by itself ──┘
        └── the schema lacks what we need
 
-python-ovs' Idl (through ovsdbapp's) does what it is good at: remotes and reconnects, the leader of a cluster, inactivity probes, locks,
-transactions. Its rows it never sees: the contents of updates are taken out of the messages on their way to it and go to our
-replica, which is several times cheaper and forgets nothing on a reconnect.
+python-ovs' Idl (through ovsdbapp's) does what it is good at: remotes and reconnects, the leader of a cluster,
+inactivity probes, locks, transactions. Its rows it never sees: the contents of updates are taken out of the messages
+on their way to it and go to our replica, which is several times cheaper and forgets nothing on a reconnect.
 """
 
 from __future__ import annotations
 
 import enum
+import math
+import select
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import ovs.db.idl
 import ovs.jsonrpc
 import ovs.poller
+import ovs.stream
 import structlog
 from ovsdbapp.backend.ovs_idl.connection import OvsdbIdl
 
@@ -33,6 +36,19 @@ _log = structlog.get_logger(__name__)
 LOCK: Final = "ovnreserve"
 _RETRY_SCHEMA: Final = 5.0
 _NO_TRANSACTION: Final = "00000000-0000-0000-0000-000000000000"
+
+
+# python-ovs emulates poll by select, for the sake of eventlet, and select fails on descriptors from 1024 on.
+ovs.poller.SelectPoll = select.poll
+_Poller = ovs.poller.Poller
+
+
+def use_tls(private_key: str | None, certificate: str | None, ca_cert: str | None) -> None:
+    """The files for ssl: remotes, for all connections of the process (python-ovs keeps them so)."""
+    if private_key and certificate and ca_cert:
+        ovs.stream.Stream.ssl_set_private_key_file(private_key)
+        ovs.stream.Stream.ssl_set_certificate_file(certificate)
+        ovs.stream.Stream.ssl_set_ca_cert_file(ca_cert)
 
 
 class _TappedSession(Session):
@@ -52,7 +68,7 @@ class _Idl(OvsdbIdl):  # type: ignore[misc]
 
     def __init__(self, remote: str, helper: ovs.db.idl.SchemaHelper, replica: Replica, *, leader_only: bool) -> None:
         super().__init__(remote, helper, leader_only=leader_only)
-        self._session = _TappedSession.like(self._session)
+        self._session: _TappedSession = _TappedSession.like(self._session)
         self._session.tap = self._tap
         self._replica = replica
         self.dumps = 0
@@ -62,11 +78,11 @@ class _Idl(OvsdbIdl):  # type: ignore[misc]
         self.sync_conditions()
 
     def cooperative_yield(self) -> None:
-        """ovsdbapp's sleeps once per row, which at 100k rows costs 9 s (facts/performance, section 3)."""
+        """Ovsdbapp's sleeps once per row, which at 100k rows costs 9 s (facts/performance, section 3)."""
 
     @property
     def session(self) -> _TappedSession:
-        return self._session  # type: ignore[no-any-return]
+        return self._session
 
     def _tap(self, message: ovs.jsonrpc.Message) -> None:
         try:
@@ -178,13 +194,19 @@ class Northbound:
         if self._idl is not None:
             self._idl.run()
 
-    def wait(self, poller: ovs.poller.Poller) -> None:
+    def block(self, wake: int, seconds: float) -> None:
+        """Sleep until there is something for `run`, the file descriptor `wake` is readable, or the time is over."""
+        poller = _Poller()
+        poller.fd_wait(wake, ovs.poller.POLLIN)
+        if seconds != float("inf"):
+            poller.timer_wait(max(0, math.ceil(seconds * 1000)))
         if self._idl is not None:
             self._idl.wait(poller)
         elif self._request is not None:
             self._request.wait(poller)
         else:
-            poller.timer_wait_until(int(self._retry_at * 1000))
+            poller.timer_wait_until(math.ceil(self._retry_at * 1000))
+        poller.block()
 
     def close(self) -> None:
         if self._request is not None:

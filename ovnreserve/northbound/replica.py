@@ -1,11 +1,12 @@
 """Our copy of the northbound database: rows as plain Python values, and what changed in them.
 
-It takes the table-updates of `monitor_cond` and `monitor_cond_since` (ovsdb-server(7), sections 4.1.14 to 4.1.17) as decoded JSON. python-ovs'
-own rows cost several times the CPU and memory (facts/performance: 17 s against 3 s for 100k ports), and on a reconnect they are
-emptied without a word. Here a fresh dump is compared with what was there, so nothing that happened meanwhile is missed.
+It takes the table-updates of `monitor_cond` and `monitor_cond_since` (ovsdb-server(7), sections 4.1.14 to 4.1.17) as
+decoded JSON. python-ovs' own rows cost several times the CPU and memory (facts/performance: 17 s against 3 s for 100k
+ports), and on a reconnect they are emptied without a word. Here a fresh dump is compared with what was there, so
+nothing that happened meanwhile is missed.
 
-Values are kept by kind (columns.py). A SET is a mutable set, changed in place: `Logical_Switch.ports` may have 10,000 members, and a
-port that comes costs one insertion.
+Values are kept by kind (columns.py). A SET is a mutable set, changed in place: `Logical_Switch.ports` may have 10,000
+members, and a port that comes costs one insertion.
 """
 
 from __future__ import annotations
@@ -15,11 +16,17 @@ from typing import Any, Final
 
 from ovnreserve.model.reservation import KIND, KIND_LEDGER, KIND_RESERVATION, NAME, REVISION
 from ovnreserve.model.topology import RowChanges
-from ovnreserve.northbound.columns import COLUMNS, MAP, OPTIONAL, SCALAR, SET, Kind
+from ovnreserve.northbound.columns import COLUMNS, INTEGER, MAP, OPTIONAL, SCALAR, SET, Kind
 
 Row = dict[str, Any]
 
-_EMPTY: Final[dict[Kind, Callable[[], Any]]] = {SCALAR: str, OPTIONAL: lambda: None, SET: set, MAP: dict}
+_EMPTY: Final[dict[Kind, Callable[[], Any]]] = {
+    SCALAR: str,
+    INTEGER: int,
+    OPTIONAL: lambda: None,
+    SET: set,
+    MAP: dict,
+}
 
 
 def _atom(value: Any) -> Any:
@@ -35,7 +42,7 @@ def _members(value: Any) -> list[Any]:
 
 
 def _value(kind: Kind, value: Any) -> Any:
-    if kind is SCALAR:
+    if kind is SCALAR or kind is INTEGER:
         return _atom(value)
     if kind is MAP:
         return {_atom(key): _atom(item) for key, item in value[1]}
@@ -67,9 +74,17 @@ class Replica:
     def __init__(self) -> None:
         self.tables: dict[str, dict[str, Row]] = {table: {} for table in COLUMNS}
         self.records: dict[str, set[str]] = {}
-        """Uuids of the DNS rows that are records, by the reservation's name; more than one only by somebody's mistake."""
+        """Uuids of the DNS rows that are records, by the reservation's name; more than one only by somebody's
+        mistake.
+        """
         self.ledger_rows: set[str] = set()
         self._changes = RowChanges({}, [])
+        self._touched_records: set[str] = set()
+
+    def take_records(self) -> set[str]:
+        """The names of reservations whose records came, went or changed since the last call."""
+        touched, self._touched_records = self._touched_records, set()
+        return touched
 
     def take_changes(self) -> RowChanges:
         """Everything that changed since the last call."""
@@ -92,7 +107,7 @@ class Replica:
     def nb_global(self) -> Row | None:
         return next(iter(self.tables["NB_Global"].values()), None)
 
-    # ---- updates ------------------------------------------------------------------------------------------------------------------
+    # ---- updates ---------------------------------------------------------------------------------------------------
 
     def replace(self, updates: Mapping[str, Mapping[str, Any]]) -> None:
         """Take a full dump: what is not in it is gone."""
@@ -100,9 +115,9 @@ class Replica:
             fresh = updates.get(table, {})
             for uuid in [uuid for uuid in rows if uuid not in fresh]:
                 self._delete(table, uuid)
-        for table, rows in updates.items():
-            for uuid, update in rows.items():
-                self._insert(table, uuid, update.get("initial", update.get("insert")))
+        for table, fresh in updates.items():
+            for uuid, update in fresh.items():
+                self._insert(table, uuid, update["initial"])
 
     def update(self, updates: Mapping[str, Mapping[str, Any]]) -> None:
         """Take the changes of one or more transactions."""
@@ -113,7 +128,7 @@ class Replica:
                 elif "delete" in update:
                     self._delete(table, uuid)
                 else:
-                    self._insert(table, uuid, update.get("insert", update.get("initial")))
+                    self._insert(table, uuid, update["insert"] if "insert" in update else update["initial"])
 
     def _insert(self, table: str, uuid: str, values: Mapping[str, Any]) -> None:
         columns = COLUMNS[table]
@@ -164,7 +179,9 @@ class Replica:
     def _index_record(self, uuid: str, row: Row) -> None:
         ids = row["external_ids"]
         if ids.get(KIND) == KIND_RESERVATION:
-            self.records.setdefault(ids.get(NAME, ""), set()).add(uuid)
+            name = ids.get(NAME, "")
+            self.records.setdefault(name, set()).add(uuid)
+            self._touched_records.add(name)
         elif ids.get(KIND) == KIND_LEDGER:
             self.ledger_rows.add(uuid)
 
@@ -173,6 +190,7 @@ class Replica:
         name = row["external_ids"].get(NAME, "")
         rows = self.records.get(name)
         if rows is not None:
+            self._touched_records.add(name)
             rows.discard(uuid)
             if not rows:
                 del self.records[name]

@@ -1,9 +1,10 @@
 """From steps to one northbound transaction: operations (RFC 7047, 5.2), each guarded by what the plan has seen.
 
-`wait` operations with timeout 0 are the compare-and-swap: one that fails aborts everything. They guard the ledger row's revision, our and
-the operator's exclude_ips of each switch that is written (a key that may be absent is first inserted empty, which does nothing where it is
-there), and each port that is written. Everything is written by key or by row; of somebody else's row never a whole map. The last operation makes
-the commit durable, which a standalone server does not do by itself.
+`wait` operations with timeout 0 are the compare-and-swap: one that fails aborts everything. They guard the ledger
+row's revision, our and the operator's exclude_ips of each switch that is written (a key that may be absent is first
+inserted empty, which does nothing where it is there), and each port that is written. Everything is written by key or
+by row; of somebody else's row never a whole map. The last operation makes the commit durable, which a standalone
+server does not do by itself.
 
 Every operation knows whom to blame should it fail: the reservation or switch it is for.
 """
@@ -52,14 +53,16 @@ class Operations:
         self.operations: list[Operation] = []
         self.blame: list[str] = []
 
-    def build(self, steps: Iterable[tuple[str, Step]], excludes: Mapping[str, str], revision: str) -> None:
+    def build(
+        self, steps: Iterable[tuple[str, Step]], excludes: Mapping[str, str], revision: str, *, barrier: bool = False
+    ) -> None:
         """Everything of a batch.
 
-        `steps` come with the name of the request they are for, `excludes` is our text of each switch whose exclude_ips may change, and
-        `revision` the ledger's vector from this transaction on.
+        `steps` come with the name of the request they are for, `excludes` is our text of each switch whose
+        exclude_ips may change, `revision` the ledger's vector from this transaction on; with `barrier`, ovn-northd is
+        asked to answer.
         """
         names: dict[str, None] = {}
-        barrier = False
         self._revision(revision)
         for switch, ours in excludes.items():
             self._excludes(switch, ours)
@@ -98,7 +101,7 @@ class Operations:
         """Fail unless a row is like that."""
         self._add(blame, op="wait", timeout=0, table=table, where=where, columns=["_uuid"], until="!=", rows=[])
 
-    # ---- our rows -----------------------------------------------------------------------------------------------------------------
+    # ---- our rows --------------------------------------------------------------------------------------------------
 
     def _revision(self, revision: str) -> None:
         ids = _map({KIND: KIND_LEDGER, REVISION: revision})
@@ -143,7 +146,7 @@ class Operations:
             seen = {UID: ids.get(UID, ""), RECORD: ids.get(RECORD, "")}
             self._wait_exists(name, "DNS", [*_is(uuid), ["external_ids", "includes", _map(seen)]])
 
-    # ---- rows of others -----------------------------------------------------------------------------------------------------------
+    # ---- rows of others --------------------------------------------------------------------------------------------
 
     def _guard_port(self, name: str, port: str, seen: Seen) -> None:
         addresses, dynamic_addresses, type_ = seen

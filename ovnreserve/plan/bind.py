@@ -1,6 +1,7 @@
 """Bind: the port of a reservation is there. What is it to get?
 
-The port must be on the reserved subnet and its identity must not contradict. Then its addresses, compared as sets, decide:
+The port must be on the reserved subnet and its identity must not contradict. Then its addresses, compared as sets,
+decide:
 
     none; `dynamic`; `dynamic IP` of ours; `MAC dynamic` of ours    written: `MAC v4 v6`      Binding, then Bound
     the reserved ones                                               nothing to write          Bound
@@ -15,11 +16,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ovnreserve.model.steps import Seen, WriteAddresses
-from ovnreserve.plan.outcome import Event, Plan
 from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.steps import Seen, WriteAddresses
 from ovnreserve.model.topology import Element, Port
 from ovnreserve.plan.identity import contradiction
+from ovnreserve.plan.outcome import Event, Plan
 from ovnreserve.plan.world import World
 
 

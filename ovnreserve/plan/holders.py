@@ -23,8 +23,10 @@ def holders(world: World, segment: Segment, family: int, address: int, own: Port
             port = world.ports[uuid_]
             secured = any(address in element.v4 or address in element.v6 for element in port.secured)
             holds = any(address in e.v4 or address in e.v6 for e in (*port.elements, *filter(None, (port.assigned,))))
-            yield f"port_security of logical switch port {port.name}" if secured and not holds else (
-                f"logical switch port {port.name}"
+            yield (
+                f"port_security of logical switch port {port.name}"
+                if secured and not holds
+                else (f"logical switch port {port.name}")
             )
     space = segment.space(family)
     infrastructure = space.infrastructure_holder(address) if space else None

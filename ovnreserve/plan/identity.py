@@ -1,8 +1,8 @@
 """Is this port the one that the reservation is for?
 
-The names are equal already. What the port's external_ids say of pod, namespace and type, in the words of the CMS that wrote
-them, must not contradict: kube-ovn writes `pod=namespace/name`, ovn-kubernetes `namespace`, and anybody may write
-`ovnreserve/pod-type`. What is not said contradicts nothing.
+The names are equal already. What the port's external_ids say of pod, namespace and type, in the words of the CMS that
+wrote them, must not contradict: kube-ovn writes `pod=namespace/name`, ovn-kubernetes `namespace`, and anybody may
+write `ovnreserve/pod-type`. What is not said contradicts nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ def contradiction(port: Port, pod_name: str, namespace: str, pod_type: str) -> s
     """What of the port's external_ids speaks against the reservation, in words; None if nothing does."""
     ids = port.external_ids
     pod = ids.get("pod")
-    if pod and "/" in pod and pod != f"{namespace}/{pod_name}" and not _is_virtual_machine_pod(pod, namespace, pod_type):
+    if (
+        pod
+        and "/" in pod
+        and pod != f"{namespace}/{pod_name}"
+        and not _is_virtual_machine_pod(pod, namespace, pod_type)
+    ):
         return f"external_ids:pod={pod}, the reservation is for {namespace}/{pod_name}"
     theirs = ids.get("namespace")
     if theirs and theirs != namespace:

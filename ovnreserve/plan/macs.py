@@ -1,7 +1,8 @@
 """MAC addresses of reservations.
 
-Automatic ones come from a prefix of our own: locally administered, unicast, and never the `mac_prefix` of NB_Global, from
-which ovn-northd derives its own (facts: MAC). The other prefix is there for a cloud that uses the first as mac_prefix.
+Automatic ones come from a prefix of our own: locally administered, unicast, and never the `mac_prefix` of NB_Global,
+from which ovn-northd derives its own (facts: MAC). The other prefix is there for a cloud that uses the first as
+mac_prefix.
 """
 
 from __future__ import annotations

@@ -32,7 +32,9 @@ class Plan(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What a plan may not find out for itself: the time, chance, the next resourceVersion, and whether to wait for ovn-northd."""
+    """What a plan may not find out for itself: the time, chance, the next resourceVersion, and whether to wait for
+    ovn-northd.
+    """
 
     now: float
     random: Random

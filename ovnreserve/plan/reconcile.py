@@ -6,6 +6,8 @@ First the version vectors tell what happened (plan/revision.py), then each reser
     intended    same uid    any                          it was committed: held
     intended    none        equal, smaller               begun and not done: resumed
     intended    none        greater, incomparable        superseded: dropped, journalled (it was never acknowledged)
+    held        same uid    greater, incomparable        its labels are followed
+    held        other text  equal, smaller               republished
     held        none        equal, smaller, incomparable republished
     held        none        greater                      another daemon released it: dropped
     releasing   none        any                          the release is done: dropped
@@ -13,8 +15,8 @@ First the version vectors tell what happened (plan/revision.py), then each reser
     none        any         journalled as released       the record is removed
     none        any         otherwise                    followed: the ledger takes it
 
-Whatever is republished or resumed is planned like a new reserve (plan/repair.py), so it never renumbers a port that got the address
-meanwhile. Nothing is ever lost by comparing: where in doubt, both sides' reservations stay.
+Whatever is republished or resumed is planned like a new reserve (plan/repair.py), so it never renumbers a port that
+got the address meanwhile. Nothing is ever lost by comparing: where in doubt, both sides' reservations stay.
 """
 
 from __future__ import annotations
@@ -29,9 +31,9 @@ from ovnreserve.plan.revision import Relation
 class Verdicts(NamedTuple):
     """What the comparison comes to.
 
-    `puts` and `drops` concern the ledger only and are to be committed at once; then `resume` (write the record again), `release`
-    (from the first transaction), `finish` (from the second) and `remove` (records nobody should have) go through the engine's queue.
-    `superseded` are among the drops.
+    `puts` and `drops` concern the ledger only and are to be committed at once; then `resume` (write the record
+    again), `release` (from the first transaction), `finish` (from the second) and `remove` (records nobody should
+    have) go through the engine's queue. `superseded` are among the drops.
     """
 
     puts: list[Reservation]
@@ -69,8 +71,10 @@ def reconcile(
         elif record is not None:
             if r.state is State.INTENDED:
                 verdicts.puts.append(r.with_(state=State.HELD))
-            elif others_worked and record != r:
+            elif record != r and others_worked:
                 verdicts.puts.append(record)
+            elif record != r:
+                verdicts.resume.append(r.name)
         elif r.state is State.INTENDED and others_worked:
             verdicts.drops.append(r)
             verdicts.superseded.append(r.name)

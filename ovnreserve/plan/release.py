@@ -8,11 +8,11 @@ Whoever finds a record marked as releasing, after whatever crash, goes on with t
 
 from __future__ import annotations
 
-from ovnreserve.model.steps import Barrier, DeletePort, DropRecord, Step, UpdateRecord
-from ovnreserve.plan.outcome import Context, Event, Plan
 from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.steps import Barrier, DeletePort, DropRecord, Step, UpdateRecord
 from ovnreserve.plan.bind import seen
 from ovnreserve.plan.identity import contradiction
+from ovnreserve.plan.outcome import Context, Event, Plan
 from ovnreserve.plan.world import World
 
 
@@ -22,9 +22,7 @@ def plan_release(world: World, r: Reservation, context: Context) -> Plan:
         return Plan("deleted", None, (), (Event("Normal", "Released", r.name, "had failed, held nothing"),))
     if r.state is State.RELEASING:
         return Plan("deleted", r)
-    releasing = r.with_(
-        state=State.RELEASING, deleted=int(context.now), resource_version=context.resource_version
-    )
+    releasing = r.with_(state=State.RELEASING, deleted=int(context.now), resource_version=context.resource_version)
     steps: list[Step] = [UpdateRecord(releasing)]
     event = Event("Normal", "Releasing", r.name, f"releasing {r.port_addresses} on subnet {r.subnet}")
     port = world.port(r.name)
@@ -36,7 +34,9 @@ def plan_release(world: World, r: Reservation, context: Context) -> Plan:
             contradicts = f"type {port.type}"
         if contradicts or port.switch is None:
             message = f"port {port.name} is left alone: it has {contradicts}"
-            return Plan("deleted", releasing, (*steps, Barrier()), (event, Event("Warning", "PortNotOurs", r.name, message)))
+            return Plan(
+                "deleted", releasing, (*steps, Barrier()), (event, Event("Warning", "PortNotOurs", r.name, message))
+            )
         steps.append(DeletePort(port.uuid, port.switch, seen(port)))
     return Plan("deleted", releasing, (*steps, Barrier()), (event,))
 

@@ -1,7 +1,8 @@
 """Repair: make the northbound database say again what the ledger says, without hurting anybody who came meanwhile.
 
-Somebody rewrote exclude_ips and our text is gone; or a record is; or a reservation was begun and not done. An address that is not
-excluded may have been given to a port by ovn-northd, and excluding it now would renumber that port. So address by address:
+Somebody rewrote exclude_ips and our text is gone; or a record is; or a reservation was begun and not done. An address
+that is not excluded may have been given to a port by ovn-northd, and excluding it now would renumber that port. So
+address by address:
 
     nobody dynamic has it             excluded again
     our own port has it, dynamic      pinned in the same transaction
@@ -22,7 +23,9 @@ from ovnreserve.plan.world import Segment, World
 
 
 def plan_resume(world: World, r: Reservation, context: Context) -> Plan:
-    """Write the reservation's record and exclusion again. One that was never acknowledged and cannot be had any more fails."""
+    """Write the reservation's record and exclusion again. One that was never acknowledged and cannot be had any more
+    fails.
+    """
     segment = world.segments.get(r.switch)
     if segment is None:
         message = f"logical switch {r.subnet} ({r.switch}) does not exist any more"
@@ -78,7 +81,9 @@ def plan_repair(world: World, segment: Segment, context: Context) -> Plan:
             else:
                 withheld.add(address)
                 if address not in segment.withheld:
-                    message = f"ovn-northd gave {port.dynamic_addresses} to port {port.name}; not excluded until it leaves"
+                    message = (
+                        f"ovn-northd gave {port.dynamic_addresses} to port {port.name}; not excluded until it leaves"
+                    )
                     events.append(Event("Warning", "Withheld", name, message))
     if missing and context.patient and segment.pending and segment.switch.has_ipam:
         raise Defer(segment.switch.uuid)

@@ -8,22 +8,19 @@ The logical switch port of that name decides first:
     ... and has none yet         choose or check, and give the port what was chosen
     it is on another switch      conflict
 
-Then each address is checked against every holder the database knows. A given address waits a moment while ovn-northd is about to choose
-addresses on that switch (facts: barrier): it may be choosing this one. An automatic choice need not, since it is made at the other end
-of the subnet, unless the subnet is nearly full.
+Then each address is checked against every holder the database knows. A given address waits a moment while ovn-northd
+is about to choose addresses on that switch (facts: barrier): it may be choosing this one. An automatic choice need
+not, since it is made at the other end of the subnet, unless the subnet is nearly full.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
-from random import Random
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from ovnreserve.model.steps import PutRecord, Step, WriteAddresses
-from ovnreserve.plan.outcome import Context, Defer, Event, Plan
 from ovnreserve.model.addresses import eui64_mac, format_v4, format_v6, is_eui64, parse_either
 from ovnreserve.model.errors import (
     AlreadyExists,
@@ -35,11 +32,13 @@ from ovnreserve.model.errors import (
 from ovnreserve.model.ip import OUR_LABELS, Wanted
 from ovnreserve.model.names import port_name
 from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.steps import PutRecord, Step, WriteAddresses
 from ovnreserve.model.topology import Port
 from ovnreserve.plan.bind import given, seen
 from ovnreserve.plan.holders import check_free, check_mac
 from ovnreserve.plan.identity import contradiction
 from ovnreserve.plan.macs import choose_mac
+from ovnreserve.plan.outcome import Context, Defer, Event, Plan
 from ovnreserve.plan.update import plan_update
 from ovnreserve.plan.world import Segment, World
 
@@ -112,7 +111,7 @@ def _reservation(wanted: Wanted, segment: Segment, choice: _Choice, context: Con
     )
 
 
-# ---- where --------------------------------------------------------------------------------------------------------------------
+# ---- where ---------------------------------------------------------------------------------------------------------
 
 
 def _segment(world: World, wanted: Wanted) -> Segment:
@@ -168,7 +167,7 @@ def _outside(world: World, segment: Segment, wanted: Wanted) -> Iterable[FieldEr
             yield FieldError.invalid(f"spec.{field}", shown, why)
 
 
-# ---- adopt --------------------------------------------------------------------------------------------------------------------
+# ---- adopt ---------------------------------------------------------------------------------------------------------
 
 
 def _adopt(
@@ -178,7 +177,9 @@ def _adopt(
     if port.switch != segment.switch.uuid:
         where = world.switch_name(port.switch)
         raise Conflict.over(
-            wanted.name, "spec.subnet", f"logical switch port {port.name} is on logical switch {where}, not on {wanted.subnet}"
+            wanted.name,
+            "spec.subnet",
+            f"logical switch port {port.name} is on logical switch {where}, not on {wanted.subnet}",
         )
     if port.type:
         raise Conflict.over(wanted.name, "metadata.name", f"logical switch port {port.name} is of type {port.type}")
@@ -192,7 +193,9 @@ def _adopt(
     v4 = element.v4[0] if element.v4 else None
     v6 = element.v6[0] if element.v6 else None
     if len(element.v4) > 1 or len(element.v6) > 1:
-        warnings.append(f'port {port.name} has more addresses ("{element.text}"): only the first of each family is reserved')
+        warnings.append(
+            f'port {port.name} has more addresses ("{element.text}"): only the first of each family is reserved'
+        )
     own = {"v4IpAddress": v4, "v6IpAddress": v6, "macAddress": element.mac}
     asked = {"v4IpAddress": wanted.v4, "v6IpAddress": wanted.v6, "macAddress": wanted.mac}
     for field, value in asked.items():
@@ -238,7 +241,9 @@ def _give(
         wanted = _with_addresses(wanted, v4, v6, asks.mac)
         errors = list(_outside(world, segment, wanted))
         if errors:
-            raise Conflict.over(wanted.name, errors[0].field, f'port {port.name} asks for "{asks.text}": {errors[0].message}')
+            raise Conflict.over(
+                wanted.name, errors[0].field, f'port {port.name} asks for "{asks.text}": {errors[0].message}'
+            )
     choice = _choose(world, segment, wanted, context, warnings, own=port)
     preview = _reservation(wanted, segment, choice, context)
     if port.dynamic is None:
@@ -251,7 +256,7 @@ def _with_addresses(wanted: Wanted, v4: int | None, v6: int | None, mac: str | N
     return replace(wanted, v4=wanted.v4 or v4, v6=wanted.v6 or v6, mac=wanted.mac or mac)
 
 
-# ---- choose -------------------------------------------------------------------------------------------------------------------
+# ---- choose --------------------------------------------------------------------------------------------------------
 
 
 def _choose(

@@ -1,10 +1,10 @@
 """The revision of a ledger is a version vector: {incarnation: number of commits}.
 
-Each ledger counts its own commits under a random incarnation, new whenever a ledger is created or restored; what it learns of
-others' counts it carries along. The northbound database carries the vector of the last writer. Comparing the two tells what
-happened meanwhile, and unlike a plain counter it can see forks: a ledger restored from a backup while another daemon
-worked has its own entry, so neither side covers the other. (Simulated: a plain counter lost acknowledged reservations in 19 of 50,000 random
-schedules, the vector in none.)
+Each ledger counts its own commits under a random incarnation, new whenever a ledger is created or restored; what it
+learns of others' counts it carries along. The northbound database carries the vector of the last writer. Comparing
+the two tells what happened meanwhile, and unlike a plain counter it can see forks: a ledger restored from a backup
+while another daemon worked has its own entry, so neither side covers the other. (Simulated: a plain counter lost
+acknowledged reservations in 19 of 50,000 random schedules, the vector in none.)
 """
 
 from __future__ import annotations

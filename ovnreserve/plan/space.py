@@ -8,12 +8,12 @@ Every address of the network is in one of these classes, and the counts of `get 
     quarantine        released a short while ago; free, but not chosen while another is
     free
 
-`taken` is the union of all but the free ones as sorted runs, so that the highest free address of a window is one look-up, at any
-fill and fragmentation, for IPv4 and IPv6 alike. A holder that comes or goes costs one run operation. The operator's
-ranges and the infrastructure change seldom; then `taken` is built anew.
+`taken` is the union of all but the free ones as sorted runs, so that the highest free address of a window is one
+look-up, at any fill and fragmentation, for IPv4 and IPv6 alike. A holder that comes or goes costs one run operation.
+The operator's ranges and the infrastructure change seldom; then `taken` is built anew.
 
-Choosing goes from the top down: ovn-northd chooses from the bottom up, so the race with it is closed, and what we exclude
-merges into few ranges.
+Choosing goes from the top down: ovn-northd chooses from the bottom up, so the race with it is closed, and what we
+exclude merges into few ranges.
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ class Space:
         self._operator_workload = 0
         self._quarantine: dict[int, float] = {}
 
-    # ---- holders ------------------------------------------------------------------------------------------------------------------
+    # ---- holders ---------------------------------------------------------------------------------------------------
 
     def hold(self, address: int) -> None:
-        """One more port or reservation holds the address. Addresses outside the hosts of the network are none of ours."""
+        """One more port or reservation holds the address. Addresses outside the hosts of the network are none of
+        ours.
+        """
         if not self._first <= address <= self._last:
             return
         holders = self._workload.get(address, 0)
@@ -106,10 +108,14 @@ class Space:
             del self._quarantine[address]
             self.taken.remove(address)
 
+    @property
+    def has_quarantine(self) -> bool:
+        return bool(self._quarantine)
+
     def infrastructure_holder(self, address: int) -> str | None:
         return self._infrastructure.get(address)
 
-    # ---- choosing -----------------------------------------------------------------------------------------------------------------
+    # ---- choosing --------------------------------------------------------------------------------------------------
 
     def window(self) -> tuple[int, int]:
         """The addresses that may be chosen: not the first host, which ovn-northd keeps back; empty for /31 and /32."""
@@ -121,11 +127,13 @@ class Space:
         return self._first + 1, self._last
 
     def choose(self, ranges: Iterable[tuple[int, int]] = ()) -> int | None:
-        """The highest free address, within the ranges if there are any; one in quarantine only if nothing else is left."""
+        """The highest free address, within the ranges if there are any; one in quarantine only if nothing else is
+        left.
+        """
         lowest, highest = self.window()
-        windows = sorted(
-            ((max(first, lowest), min(last, highest)) for first, last in ranges), reverse=True
-        ) or [(lowest, highest)]
+        windows = sorted(((max(first, lowest), min(last, highest)) for first, last in ranges), reverse=True) or [
+            (lowest, highest)
+        ]
         for first, last in windows:
             address = self._highest_free(first, last)
             if address is not None:
@@ -145,7 +153,7 @@ class Space:
             last = (address >> 24 << 24) - 1  # below all that EUI-64 could make of these upper bits
         return None
 
-    # ---- counts -------------------------------------------------------------------------------------------------------------------
+    # ---- counts ----------------------------------------------------------------------------------------------------
 
     @property
     def free(self) -> int:

@@ -1,7 +1,7 @@
 """What a user sees of a reservation beyond its spec: derived from the world, never stored.
 
-`observe` is what the engine does after every change that concerns the reservation, so it only looks things up; `render` turns that
-into conditions when somebody reads.
+`observe` is what the engine does after every change that concerns the reservation, so it only looks things up;
+`render` turns that into conditions when somebody reads.
 """
 
 from __future__ import annotations

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from ovnreserve.model.steps import UpdateRecord
-from ovnreserve.plan.outcome import Context, Plan
+from typing import NamedTuple
+
 from ovnreserve.model.addresses import format_v4, format_v6
 from ovnreserve.model.errors import Conflict, FieldError, Invalid, NotFound
 from ovnreserve.model.ip import OUR_LABELS, Wanted
 from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.steps import UpdateRecord
+from ovnreserve.plan.outcome import Context, Plan
 
 
 def plan_update(r: Reservation, wanted: Wanted, context: Context) -> Plan:
-    """A document for an IP that exists: the same is unchanged, labels may change, spec may not. Raises Invalid, Conflict."""
+    """A document for an IP that exists: the same is unchanged, labels may change, spec may not. Raises Invalid,
+    Conflict.
+    """
     _check_version(r, wanted.resource_version)
     spec = (
         ("subnet", r.subnet, wanted.subnet),
@@ -39,20 +43,24 @@ def plan_update(r: Reservation, wanted: Wanted, context: Context) -> Plan:
     return _relabel(r, {**r.labels, **labels}, {**r.annotations, **wanted.annotations}, context)
 
 
-def plan_patch(
-    r: Reservation | None,
-    name: str,
-    labels: dict[str, str | None],
-    annotations: dict[str, str | None],
-    version: str,
-    context: Context,
-) -> Plan:
-    """A merge patch of labels and annotations; None removes one."""
+class Patch(NamedTuple):
+    """A merge patch of labels and annotations; None removes one. `version` is the resourceVersion it is for, "" for
+    any.
+    """
+
+    name: str
+    labels: dict[str, str | None]
+    annotations: dict[str, str | None]
+    version: str = ""
+
+
+def plan_patch(r: Reservation | None, patch: Patch, context: Context) -> Plan:
+    """Raises NotFound, or Conflict if the version is another."""
     if r is None:
-        raise NotFound.of("ips", name)
-    _check_version(r, version)
-    ours = {key: value for key, value in labels.items() if key not in OUR_LABELS}
-    return _relabel(r, _merged(r.labels, ours), _merged(r.annotations, annotations), context)
+        raise NotFound.of("ips", patch.name)
+    _check_version(r, patch.version)
+    ours = {key: value for key, value in patch.labels.items() if key not in OUR_LABELS}
+    return _relabel(r, _merged(r.labels, ours), _merged(r.annotations, patch.annotations), context)
 
 
 def _merged(old: dict[str, str], changes: dict[str, str | None]) -> dict[str, str]:

@@ -1,16 +1,16 @@
 """The world: everything decisions look at, in memory, kept up to date by changes.
 
-It joins the two stores: the northbound database's switches, ports and other holders of addresses, and the ledger's reservations.
-Only the engine's thread changes it, through four doors: `apply` (northbound rows changed), `put` and `drop` (a
-reservation changed), `quarantine`. Plans only read it.
+It joins the two stores: the northbound database's switches, ports and other holders of addresses, and the ledger's
+reservations. Only the engine's thread changes it, through four doors: `apply` (northbound rows changed), `put` and
+`drop` (a reservation changed), `quarantine`. Plans only read it.
 
-Per switch a `Segment` knows every holder of every address and MAC, so each question a plan asks is one or two dict look-ups, and the
-cost of a change does not grow with the number of ports.
+Per switch a `Segment` knows every holder of every address and MAC, so each question a plan asks is one or two dict
+look-ups, and the cost of a change does not grow with the number of ports.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ovnreserve.model import exclude_ips
@@ -29,8 +29,9 @@ NOT_TOPOLOGY = frozenset({PORTS, SWITCHES, "NB_Global", "DNS"})
 
 
 class Touched(NamedTuple):
-    """Whom changes concern: reservations by name, switches whose exclude_ips changed, switches of which anything did, and
-    ports that ovn-northd gave another address (before, after)."""
+    """Whom changes concern: reservations by name, switches whose exclude_ips changed, switches of which anything did,
+    and ports that ovn-northd gave another address (before, after).
+    """
 
     names: set[str]
     excludes: set[str]
@@ -61,17 +62,25 @@ class Segment:
         self.reservations: set[str] = set()
         self.claims: Claims | None = None
         self.bad_excludes: str | None = None
+        self.settled_for: Any = None
         self._others: tuple[str, Claims] | None = None
-
-    @property
-    def theirs(self) -> str:
-        """The operator's part of exclude_ips, byte for byte."""
-        return exclude_ips.split(self.switch.exclude_ips or "", self.switch.mark)[1]
+        self._split: tuple[tuple[str | None, str | None], tuple[str, str]] = ((None, None), ("", ""))
 
     @property
     def ours(self) -> str:
         """Our part of exclude_ips, as it is in the database."""
-        return exclude_ips.split(self.switch.exclude_ips or "", self.switch.mark)[0]
+        return self._parts()[0]
+
+    @property
+    def theirs(self) -> str:
+        """The operator's part of exclude_ips, byte for byte."""
+        return self._parts()[1]
+
+    def _parts(self) -> tuple[str, str]:
+        whole = (self.switch.exclude_ips, self.switch.mark)
+        if self._split[0] != whole:
+            self._split = (whole, exclude_ips.split(whole[0] or "", whole[1]))
+        return self._split[1]
 
     @property
     def spaces(self) -> Iterator[Space]:
@@ -118,7 +127,7 @@ class Segment:
         if self.v6 is not None:
             self.v6.set_others(claims.v6, ())
 
-    # ---- holders ------------------------------------------------------------------------------------------------------------------
+    # ---- holders ---------------------------------------------------------------------------------------------------
 
     def add_port(self, port: Port) -> None:
         macs, v4, v6 = port.own()
@@ -203,9 +212,11 @@ class World:
         self.macs: dict[str, int] = {}
         """How many ports and live reservations, anywhere, have this MAC."""
         self._switch_of: dict[str, str] = {}
+        self._dhcp: dict[str, int] = {}
+        self._quarantines: set[str] = set()
         self._infrastructure: Infrastructure | None = None
 
-    # ---- questions ----------------------------------------------------------------------------------------------------------------
+    # ---- questions -------------------------------------------------------------------------------------------------
 
     def port(self, name: str) -> Port | None:
         uuid = self.port_names.get(name)
@@ -222,26 +233,36 @@ class World:
         """The segment with its networks and other holders brought up to date, which is done when somebody asks."""
         infrastructure = self._infrastructure
         if infrastructure is None:
-            infrastructure = self._infrastructure = Infrastructure(self.tables)
+            infrastructure = self._infrastructure = Infrastructure(
+                self.tables, port_names=self.port_names, dhcp_in_use=self._dhcp
+            )
         switch = segment.switch
-        v4, v6 = switch.v4, switch.v6
-        if not switch.is_subnet:
-            v4, v6 = self._router_networks(infrastructure, switch.uuid)
-        segment.set_networks(v4, v6)
-        segment.set_others(infrastructure.claims(switch.uuid, v4, v6))
+        key = (infrastructure, switch.v4, switch.v6, segment.theirs, frozenset(segment.dhcp))
+        if segment.settled_for != key:
+            v4, v6 = (switch.v4, switch.v6) if switch.is_subnet else self._router_networks(segment)
+            segment.set_networks(v4, v6)
+            claims = infrastructure.claims(switch.uuid, v4, v6, special=segment.special, dhcp=segment.dhcp)
+            segment.set_others(claims)
+            segment.settled_for = key
         return segment
 
-    def _router_networks(self, infrastructure: Infrastructure, switch: str) -> tuple[Cidr | None, Cidr | None]:
+    def attached_routers(self, segment: Segment) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+        """(Logical_Router_Port, its Logical_Router) rows of the routers that the switch is attached to."""
+        if self._infrastructure is None:
+            self._infrastructure = Infrastructure(self.tables, port_names=self.port_names, dhcp_in_use=self._dhcp)
+        return self._infrastructure.router_ports(segment.switch.uuid, segment.special)
+
+    def _router_networks(self, segment: Segment) -> tuple[Cidr | None, Cidr | None]:
+        """The networks of the attached router ports, the first of each family: the subnet of a switch that names
+        none.
+        """
         found: dict[int, Cidr] = {}
-        for row in infrastructure.router_ports(switch):
+        for row, _router in self.attached_routers(segment):
             for text in sorted(row["networks"]):
                 cidr = parse_cidr(text)
                 if cidr is not None and not text.lower().startswith("fe80"):
                     found.setdefault(cidr.bits, cidr)
         return found.get(32), found.get(128)
-
-    def reservation_of_port(self, port: Port) -> Reservation | None:
-        return self.reservations.get(port.name)
 
     def mac_prefix(self) -> str:
         for row in self.tables.get("NB_Global", {}).values():
@@ -251,16 +272,15 @@ class World:
     def has_localnet(self, segment: Segment) -> bool:
         return any(self.ports[uuid].type == "localnet" for uuid in segment.special)
 
-    # ---- changes ------------------------------------------------------------------------------------------------------------------
+    # ---- changes ---------------------------------------------------------------------------------------------------
 
     def apply(self, tables: Mapping[str, Rows], changes: RowChanges) -> Touched:
         """Take rows that changed. Costs nothing for what did not."""
         self.tables = tables
-        if changes.rows.keys() - NOT_TOPOLOGY:
-            self._infrastructure = None
-        elif "NB_Global" in changes.rows and None in changes.rows["NB_Global"].values():
-            self._infrastructure = None
-        elif any("options" in (columns or ()) for columns in changes.rows.get("NB_Global", {}).values()):
+        options_changed = any(
+            columns is None or "options" in columns for columns in changes.rows.get("NB_Global", {}).values()
+        )
+        if options_changed or changes.rows.keys() - NOT_TOPOLOGY:
             self._infrastructure = None
         touched = Touched(set(), set(), set(), [])
         rows = tables.get(SWITCHES, {})
@@ -334,6 +354,11 @@ class World:
             (segment.add_port if sign > 0 else segment.remove_port)(port)
         for mac in port.own()[0]:
             _count(self.macs, mac, sign)
+        for options in port.dhcp:
+            before = options in self._dhcp
+            _count(self._dhcp, options, sign)
+            if before != (options in self._dhcp):
+                self._infrastructure = None
 
     def _rivals(self, port: Port) -> Iterator[str]:
         """The reservations whose address or MAC the port has."""
@@ -361,6 +386,10 @@ class World:
         if segment is not None:
             segment.add_reservation(r)
 
+    def acknowledge(self, r: Reservation) -> None:
+        """Only the state of a live reservation changed: nothing it holds did."""
+        self.reservations[r.name] = r
+
     def drop(self, name: str, quarantined_at: float | None = None) -> None:
         r = self.reservations.pop(name, None)
         if r is None:
@@ -370,6 +399,26 @@ class World:
         segment = self.segments.get(r.switch)
         if segment is not None:
             segment.remove_reservation(r, quarantined_at)
+            if quarantined_at is not None:
+                self._quarantines.add(r.switch)
+
+    def quarantine(self, switch: str, family: int, address: int, since: float) -> None:
+        """An address was released at that time, before this world was made."""
+        segment = self.segments.get(switch)
+        space = self.settled(segment).space(family) if segment is not None else None
+        if space is not None:
+            space.quarantine(address, since)
+            self._quarantines.add(switch)
+
+    def end_quarantine(self, before: float) -> None:
+        """Let addresses be chosen again that were released before that time."""
+        for switch in list(self._quarantines):
+            segment = self.segments.get(switch)
+            spaces = list(segment.spaces) if segment is not None else []
+            for space in spaces:
+                space.end_quarantine(before)
+            if not any(space.has_quarantine for space in spaces):
+                self._quarantines.discard(switch)
 
 
 def _discard(index: dict[Any, set[str]], key: Any, member: str) -> None:

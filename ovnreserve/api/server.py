@@ -1,0 +1,70 @@
+"""Serving the API on the run directory's socket, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+
+_log = structlog.get_logger(__name__)
+
+BACKLOG = 1024
+
+
+def listen(path: Path) -> socket.socket:
+    """A listening Unix socket of mode 0600; a stale one in its place is removed. Raises OSError."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+class Server:
+    """uvicorn with httptools over a socket that is already listening. `make` is called in its event loop."""
+
+    def __init__(self, listener: socket.socket, path: Path, make: Callable[[], Starlette]) -> None:
+        self._listener = listener
+        self._path = path
+        self._make = make
+        self._server: uvicorn.Server | None = None
+        self._thread = threading.Thread(target=self._run, name="api", daemon=True)
+        self._ready = threading.Event()
+
+    def start(self) -> None:
+        self._thread.start()
+        self._ready.wait()
+
+    def stop(self) -> None:
+        """Let requests under way end, for a moment, and close the socket."""
+        if self._server is not None:
+            self._server.should_exit = True
+        self._thread.join(5)
+        self._path.unlink(missing_ok=True)
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        try:
+            application = self._make()
+        finally:
+            self._ready.set()
+        config = uvicorn.Config(
+            application, http="httptools", loop="asyncio", lifespan="off", log_config=None, access_log=False, server_header=False,
+            timeout_graceful_shutdown=3, backlog=BACKLOG,
+        )  # fmt: skip
+        self._server = uvicorn.Server(config)
+        await self._server.serve(sockets=[self._listener])

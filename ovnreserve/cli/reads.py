@@ -1,0 +1,125 @@
+"""`get` and `describe`."""
+
+from __future__ import annotations
+
+from ovnreserve.cli import render, resources
+from ovnreserve.cli.client import quote
+from ovnreserve.cli.errors import CommandError, StatusError, UsageError, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ovnreserve.cli.client import Client
+    from ovnreserve.cli.flags import Options
+    from ovnreserve.cli.report import Report
+    from ovnreserve.cli.resources import Kind
+
+    Found = list[tuple[Kind, list[dict[str, Any]]]]
+
+_FORMATS = ("json", "name", "wide", "yaml")
+
+
+def get(options: Options, client: Client, report: Report) -> None:
+    """Objects as a table, or as -o says. One object asked for by name stands alone, more are a List."""
+    if options.output and options.output not in _FORMATS:
+        raise CommandError(
+            f'unable to match a printer suitable for the output format "{options.output}", '
+            f"allowed formats are: {','.join(_FORMATS)}"
+        )
+    found, missing = _find(options, client, report)
+    items = [item for _, some in found for item in some]
+    if items or not missing:
+        alone = bool(items) and len(options.arguments) <= 2 and _names_one(options)
+        _show(items[0] if alone else None, found, options, report)
+    for error in missing:
+        report.complain(error)
+
+
+def _show(alone: dict[str, Any] | None, found: Found, options: Options, report: Report) -> None:
+    items = [item for _, some in found for item in some]
+    if options.output in ("json", "yaml"):
+        empty_meta = {"resourceVersion": ""}
+        document = alone or {"apiVersion": "v1", "items": items, "kind": "List", "metadata": empty_meta}
+        if options.output == "yaml":
+            from ovnreserve.cli import yamlout
+
+            report.say(yamlout.dump(document).removesuffix("\n"))
+        else:
+            import json
+
+            report.say(json.dumps(document, indent=4, sort_keys=True, ensure_ascii=False))
+    elif options.output == "name":
+        for item in items:
+            report.say(printable(resources.full_name(item)))
+    elif not items:
+        report.note("No resources found")
+    else:
+        full_names = len({kind.kind for kind, some in found if some}) > 1
+        tables = [
+            render.table(
+                kind.kind,
+                some,
+                wide=options.output == "wide",
+                headers=not options.no_headers,
+                full_names=full_names,
+            )
+            for kind, some in found
+            if some
+        ]
+        report.say("\n\n".join(tables))
+
+
+def describe(options: Options, client: Client, report: Report) -> None:
+    """Objects one after the other, two empty lines between them."""
+    found, missing = _find(options, client, report)
+    texts = []
+    for kind, items in found:
+        for item in items:
+            name = str(resources.metadata(item).get("name") or "")
+            field = quote(f"involvedObject.name={name}")
+            events = _items(client, f"/api/v1/events?fieldSelector={field}", "Event")
+            about = [e for e in events if resources.section(e, "involvedObject").get("kind") in (kind.kind, None)]
+            texts.append(render.describe(item, about))
+    if texts:
+        report.say("\n\n\n".join(texts))
+    elif not missing:
+        report.note("No resources found")
+    for error in missing:
+        report.complain(error)
+
+
+def _find(options: Options, client: Client, report: Report) -> tuple[Found, list[StatusError]]:
+    """What was asked for and is there, and the refusals for what is not."""
+    if not options.arguments:
+        raise UsageError("Required resource not specified.", options.command)
+    found: Found = []
+    missing: list[StatusError] = []
+    for kind, names in resources.targets(options.arguments):
+        if names and options.selector:
+            raise CommandError("name cannot be provided when a selector is specified")
+        if not names:
+            query = f"?labelSelector={quote(options.selector)}" if options.selector else ""
+            found.append((kind, _items(client, kind.path() + query, kind.kind)))
+            continue
+        items = []
+        for name in names:
+            try:
+                items.append(client.get(kind.path(name)))
+            except StatusError as error:
+                missing.append(error)
+        found.append((kind, items))
+    report.flush()
+    return found, missing
+
+
+def _names_one(options: Options) -> bool:
+    targets = resources.targets(options.arguments)
+    return len(targets) == 1 and len(targets[0][1]) == 1
+
+
+def _items(client: Client, path: str, kind: str) -> list[dict[str, Any]]:
+    """The objects of a list, each with the kind that the list has for all."""
+    answer = client.get(path)
+    version = answer.get("apiVersion")
+    return [{"apiVersion": version, "kind": kind, **item} for item in answer.get("items") or ()]

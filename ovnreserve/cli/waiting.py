@@ -1,0 +1,137 @@
+"""`wait`, and the waiting of `delete`: ask again and again, ever more slowly, until it is so or time is up.
+
+A --timeout below 0 is a week. One of 0 asks once in `wait`; in `delete` it is a week, as in kubectl.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ovnreserve.cli import resources
+from ovnreserve.cli.client import PATIENCE
+from ovnreserve.cli.errors import CommandError, StatusError, UsageError, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ovnreserve.cli.client import Client
+    from ovnreserve.cli.flags import Options
+    from ovnreserve.cli.report import Report
+    from ovnreserve.cli.resources import Kind
+
+    Awaited = tuple[Kind, str, object]  # the kind, the name and the uid of what shall go, None for any
+
+_WEEK = 7 * 24 * 3600.0
+_FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 0.002, 1.5, 0.1  # seconds
+_MANY = 32  # from here on one list is cheaper than a GET for each
+
+
+def wait(options: Options, client: Client, report: Report) -> None:
+    """Wait for each object named, all within one --timeout."""
+    if not options.arguments:
+        raise UsageError("You must provide one or more resources by argument.", options.command)
+    named = [(kind, name) for kind, names in resources.targets(options.arguments) for name in names]
+    if not named:
+        raise CommandError("resource(s) were provided, but no name was specified")
+    wanted = _wanted(options.condition)
+    allowed = seconds(30.0 if options.timeout is None else options.timeout)
+    client.patience = min(PATIENCE, max(allowed, 1.0))
+    deadline = time.monotonic() + allowed
+    for kind, name in named:
+        try:
+            met = _wait_one(client, kind, name, wanted, max(deadline - time.monotonic(), 0.0))
+        except StatusError as error:
+            if wanted or not error.not_found:  # of what was gone before, kubectl says nothing
+                report.complain(error)
+            continue
+        if met:
+            report.say(f"{kind.singular}.{resources.GROUP}/{printable(name)} condition met")
+        elif allowed:
+            report.complain(timed_out(kind, name))
+        else:
+            report.complain(CommandError(f"condition not met for {kind.plural}/{name}"))
+        report.flush()
+
+
+def _wanted(condition: str) -> tuple[str, str] | None:
+    """What --for asks: a condition's type and status in lower case, or None for `delete`."""
+    if condition.lower() == "delete":
+        return None
+    what, _, detail = condition.partition("=")
+    wanted, _, value = detail.partition("=")
+    if what.lower() != "condition" or not wanted:
+        raise CommandError(f'unrecognized condition: "{condition}"')
+    return wanted.lower(), (value or "True").lower()
+
+
+def _wait_one(client: Client, kind: Kind, name: str, wanted: tuple[str, str] | None, allowed: float) -> bool:
+    if wanted is None:
+        uid = resources.metadata(client.get(kind.path(name))).get("uid")
+        return not until_gone(client, [(kind, name, uid)], allowed)
+
+    def holds() -> bool:
+        status = resources.section(client.get(kind.path(name)), "status")
+        return any(
+            (str(condition.get("type")).lower(), str(condition.get("status")).lower()) == wanted
+            for condition in status.get("conditions") or ()
+        )
+
+    return _until(holds, allowed)
+
+
+def seconds(timeout: float) -> float:
+    """How long a --timeout is: less than 0 means a week."""
+    return _WEEK if timeout < 0 else timeout
+
+
+def timed_out(kind: Kind, name: str) -> CommandError:
+    return CommandError(f"timed out waiting for the condition on {kind.plural}/{name}")
+
+
+def until_gone(client: Client, awaited: Iterable[Awaited], allowed: float) -> list[Awaited]:
+    """Wait until all are gone, or others by the same name are there; those left when time is up."""
+    pending = list(awaited)
+
+    def all_gone() -> bool:
+        pending[:] = _still_there(client, pending)
+        return not pending
+
+    if pending:
+        _until(all_gone, allowed)
+    return pending
+
+
+def _still_there(client: Client, pending: list[Awaited]) -> list[Awaited]:
+    if len(pending) < _MANY:
+        return [each for each in pending if _is_there(client, each)]
+    present: set[tuple[str, object, object]] = set()
+    for kind in {kind.kind: kind for kind, _, _ in pending}.values():
+        for item in client.get(kind.path()).get("items") or ():
+            metadata = resources.metadata(item)
+            present |= {(kind.kind, metadata.get("name"), uid) for uid in (metadata.get("uid"), None)}
+    return [each for each in pending if (each[0].kind, each[1], each[2]) in present]
+
+
+def _is_there(client: Client, each: Awaited) -> bool:
+    kind, name, uid = each
+    try:
+        found = resources.metadata(client.get(kind.path(name))).get("uid")
+    except StatusError as error:
+        if error.not_found:
+            return False
+        raise
+    return uid is None or found == uid
+
+
+def _until(holds: Callable[[], bool], allowed: float) -> bool:
+    """Ask until it holds; False when `allowed` seconds are over. Asks at least once."""
+    deadline = time.monotonic() + allowed
+    pause = _FIRST_PAUSE
+    while not holds():
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        time.sleep(min(pause, left))
+        pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+    return True

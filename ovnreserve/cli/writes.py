@@ -1,0 +1,122 @@
+"""`apply`, `create` and `delete`.
+
+Each sends everything it was given as one bulk request, so that all of it is one group commit. Each object has
+its own line, in the order of the files, and a bad one does not stop the others.
+"""
+
+from __future__ import annotations
+
+from ovnreserve.cli import manifests, resources, waiting
+from ovnreserve.cli.client import PATIENCE
+from ovnreserve.cli.errors import CommandError, UnreachableError, UsageError, printable, status_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ovnreserve.cli.client import Client
+    from ovnreserve.cli.flags import Options
+    from ovnreserve.cli.manifests import Document
+    from ovnreserve.cli.report import Report
+
+_BULK = "/apis/ovnreserve.io/v1/bulk"
+
+
+def apply(options: Options, client: Client, report: Report) -> None:
+    """Create what is not there, configure what is; the same again is unchanged."""
+    if not options.filenames:
+        raise UsageError("must specify -f", options.command)
+    if options.arguments:
+        raise UsageError(f"Unexpected args: [{' '.join(options.arguments)}]", options.command)
+    documents = manifests.load(options.filenames)
+    if not documents:
+        raise CommandError(f"no objects passed to {options.command}")
+    query = ""
+    if options.barrier == "sb":
+        seconds = 30.0 if options.timeout is None else max(options.timeout, 0.0)
+        query = f"?wait=sb&timeout={seconds:g}"
+        client.patience = PATIENCE + seconds
+    results = _bulk(client, options.command, documents, query)
+    alone = _failures(results) == 1
+    for source, document, result in results:
+        for warning in result.get("warnings") or ():
+            report.warn(str(warning))
+        if result.get("result") == "error":
+            doing = f'error when creating "{printable(source)}": '
+            report.complain(status_text(resources.section(result, "status"), doing, alone=alone))
+        else:
+            done = result.get("object") or document
+            report.say(f"{printable(resources.full_name(done))} {result.get('result')}")
+
+
+create = apply  # the verb is the command's name
+
+
+def delete(options: Options, client: Client, report: Report) -> None:
+    """Delete, say so, and wait until they are gone: their finalizer has to release the address first."""
+    awaited: list[waiting.Awaited] = []
+    documents = _condemned(options)
+    if not documents:
+        report.note("No resources found")
+        return
+    results = _bulk(client, "delete", documents)
+    alone = _failures(results) == 1
+    for source, document, result in results:
+        for warning in result.get("warnings") or ():
+            report.warn(str(warning))
+        if result.get("result") == "error":
+            status = resources.section(result, "status")
+            if not (options.ignore_not_found and status.get("reason") == "NotFound"):
+                doing = f'error when deleting "{printable(source)}": ' if source else ""
+                report.complain(status_text(status, doing, alone=alone))
+            continue
+        gone = result.get("object") or document
+        name = str(resources.metadata(gone).get("name") or "")
+        report.say(f'{printable(resources.full_kind(gone))} "{printable(name)}" deleted')
+        kind = resources.BY_KIND.get(str(gone.get("kind")))
+        if kind is not None:
+            awaited.append((kind, name, resources.metadata(gone).get("uid")))
+    report.flush()
+    if options.wait:
+        for kind, name, _ in waiting.until_gone(client, awaited, waiting.seconds(options.timeout or -1.0)):
+            report.complain(waiting.timed_out(kind, name))
+
+
+def _condemned(options: Options) -> list[tuple[str, Document]]:
+    """What to delete, each with the file that says so."""
+    if options.filenames:
+        if options.arguments:
+            raise CommandError(
+                "when paths, URLs, or stdin is provided as resource input, you may not specify resource "
+                "arguments as well"
+            )
+        return manifests.load(options.filenames)
+    if not options.arguments:
+        raise UsageError("You must provide one or more resources by argument or filename.", options.command)
+    documents: list[tuple[str, Document]] = []
+    for kind, names in resources.targets(options.arguments):
+        if not names:
+            raise CommandError("resource(s) were provided, but no name was specified")
+        for name in names:
+            metadata = {"name": name}
+            documents.append(("", {"apiVersion": f"{resources.GROUP}/v1", "kind": kind.kind, "metadata": metadata}))
+    return documents
+
+
+def _failures(results: list[tuple[str, Document, dict[str, Any]]]) -> int:
+    return sum(result.get("result") == "error" for _, _, result in results)
+
+
+def _bulk(
+    client: Client, verb: str, documents: list[tuple[str, Document]], query: str = ""
+) -> list[tuple[str, Document, dict[str, Any]]]:
+    """Send all in one request; each document with its source and what became of it."""
+    items = [document for _, document in documents]
+    answer = client.post(_BULK + query, {"verb": verb, "items": items})
+    results = answer.get("results")
+    if not isinstance(results, list) or len(results) != len(items):
+        raise UnreachableError(
+            client.address,
+            f"this is no answer of ovnreserved: not one result for each of {len(items)}",
+        )
+    return [(source, document, result) for (source, document), result in zip(documents, results, strict=True)]

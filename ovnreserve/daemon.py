@@ -1,0 +1,284 @@
+"""ovnreserved: options, wiring, signals, systemd.
+
+Threads: this one (signals, appctl), the API's, and the engine's. Signal handlers only set a flag; the engine finishes
+what is under way.
+"""
+
+from __future__ import annotations
+
+import ovnreserve.log  # isort: skip  (before whatever else imports structlog)
+
+import argparse
+import os
+import re
+import signal
+import sys
+import threading
+import tomllib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import structlog
+
+from ovnreserve import __version__
+from ovnreserve.api import server
+from ovnreserve.api.app import Api
+from ovnreserve.api.appctl import Appctl
+from ovnreserve.engine import Engine
+from ovnreserve.engine.writer import QUARANTINE
+from ovnreserve.ledger.ledger import Ledger, LedgerError
+from ovnreserve.northbound.connection import Northbound, use_tls
+from ovnreserve.service import AlreadyRunning, Notifier, Pidfile
+
+_log = structlog.get_logger(__name__)
+
+PROGRAM: Final = "ovnreserved"
+DEFAULT_RUN_DIR: Final = "/run/ovn"
+DEFAULT_STATE_DIR: Final = "/var/lib/ovnreserve"
+
+
+class Options(NamedTuple):
+    """What the daemon was told, by command line over configuration file over environment."""
+
+    db: str
+    private_key: str | None
+    certificate: str | None
+    ca_cert: str | None
+    leader_only: bool
+    run_dir: Path
+    state_dir: Path
+    log_format: str
+    log_level: str
+    quarantine: float
+
+
+class UsageError(Exception):
+    """Something in the options is wrong; the message says what."""
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?").fullmatch
+_CONFIG: Final[dict[str, type]] = {
+    "db": str,
+    "private_key": str,
+    "certificate": str,
+    "ca_cert": str,
+    "leader_only": bool,
+    "run_dir": str,
+    "state_dir": str,
+    "log_format": str,
+    "log_level": str,
+    "quarantine": str,
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        allow_abbrev=False,
+        description="Reserve IP addresses for named Pods and VMs in OVN's northbound database.",
+    )
+    parser.add_argument(
+        "--db",
+        "--ovnnb-db",
+        metavar="REMOTES",
+        help="northbound database; a comma list for a cluster "
+        "(default: $OVN_NB_DB, else unix:$OVN_RUNDIR/ovnnb_db.sock)",
+    )
+    parser.add_argument("-p", "--private-key", metavar="FILE", help="private key for ssl: remotes")
+    parser.add_argument("-c", "--certificate", metavar="FILE", help="certificate for ssl: remotes")
+    parser.add_argument("-C", "--ca-cert", metavar="FILE", help="certificate authority for ssl: remotes")
+    parser.add_argument(
+        "--no-leader-only",
+        dest="leader_only",
+        action="store_false",
+        default=None,
+        help="also use cluster members that are not the leader",
+    )
+    parser.add_argument("--run-dir", metavar="DIR", help="sockets and pidfile (default: $OVN_RUNDIR, else /run/ovn)")
+    parser.add_argument("--state-dir", metavar="DIR", help="the ledger (default: /var/lib/ovnreserve)")
+    parser.add_argument("--config", metavar="FILE", type=Path, help="options as TOML; an unknown key is an error")
+    parser.add_argument("--log-format", choices=["console", "json"])
+    parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"])
+    parser.add_argument(
+        "--quarantine",
+        metavar="TIME",
+        help="how long a released address is not chosen while others are free, such as 300s or 5m (default: 5m)",
+    )
+    parser.add_argument("--check-config", action="store_true", help="check the options and exit")
+    parser.add_argument("-V", "--version", action="version", version=f"{PROGRAM} (ovnreserve) {__version__}")
+    return parser
+
+
+def options_of(arguments: Sequence[str]) -> tuple[Options, bool]:
+    """(options, only check them). Raises UsageError; argparse exits by itself."""
+    given = _parser().parse_args(arguments)
+    config = _read_config(given.config) if given.config else {}
+
+    def pick(key: str, default: Any) -> Any:
+        value = getattr(given, key)
+        return value if value is not None else config.get(key, default)
+
+    run_dir = pick("run_dir", os.environ.get("OVN_RUNDIR") or DEFAULT_RUN_DIR)
+    db = pick("db", os.environ.get("OVN_NB_DB") or f"unix:{run_dir}/ovnnb_db.sock")
+    for remote in db.split(","):
+        if not re.match(r"(unix|tcp|ssl):.", remote):
+            raise UsageError(f"--db: {remote!r} is no remote such as unix:FILE, tcp:HOST:PORT or ssl:HOST:PORT")
+    options = Options(
+        db, pick("private_key", None), pick("certificate", None), pick("ca_cert", None), pick("leader_only", True),
+        Path(run_dir).absolute(), Path(pick("state_dir", DEFAULT_STATE_DIR)).absolute(), pick("log_format", "console"),
+        pick("log_level", "info"), _seconds(pick("quarantine", f"{QUARANTINE:g}s")),
+    )  # fmt: skip
+    tls = (options.private_key, options.certificate, options.ca_cert)
+    if "ssl:" in db and not all(tls):
+        raise UsageError("ssl: remotes need --private-key, --certificate and --ca-cert")
+    for file in tls:
+        if file and not os.access(file, os.R_OK):
+            raise UsageError(f"{file}: cannot be read")
+    if options.log_format not in ("console", "json") or options.log_level not in ("debug", "info", "warning", "error"):
+        raise UsageError("log_format is console or json, log_level debug, info, warning or error")
+    return options, given.check_config
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from None
+    for key, value in config.items():
+        if key not in _CONFIG:
+            raise UsageError(f"{path}: unknown key {key!r} (known: {', '.join(sorted(_CONFIG))})")
+        if type(value) is not _CONFIG[key]:
+            raise UsageError(f"{path}: {key}: must be a {_CONFIG[key].__name__}, not {value!r}")
+    return config
+
+
+def _seconds(text: str) -> float:
+    match = _DURATION(text)
+    if match is None:
+        raise UsageError(f"--quarantine: {text!r} is no time such as 300s or 5m")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, None: 1}[match[2]]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point. Exits 0 after SIGTERM, SIGINT or `ovn-appctl exit`, 1 if it could not run."""
+    try:
+        options, check_only = options_of(sys.argv[1:] if arguments is None else arguments)
+        if check_only:
+            return
+        ovnreserve.log.configure("json" if options.log_format == "json" else "console", options.log_level)
+        os.umask(0o077)
+        options.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with Pidfile(options.run_dir):
+            use_tls(options.private_key, options.certificate, options.ca_cert)
+            sys.exit(_Daemon(options).run())
+    except (UsageError, AlreadyRunning, LedgerError) as error:
+        sys.exit(_failed(str(error)))
+    except OSError as error:
+        sys.exit(_failed(f"{error.filename or 'socket'}: {error.strerror or error}"))
+
+
+def _failed(message: str) -> int:
+    print(f"{PROGRAM}: {message}", file=sys.stderr)
+    return 1
+
+
+class _Daemon:
+    """One run: the parts, started in the order in which they need each other, stopped in reverse."""
+
+    def __init__(self, options: Options) -> None:
+        self._notifier = Notifier()
+        self._options = options
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._stop = threading.Event()
+        self._code = 0
+        self._announced = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        ledger_path = options.state_dir / "ledger.db"
+        self._engine = Engine(
+            Ledger(ledger_path),
+            Northbound(options.db, leader_only=options.leader_only),
+            quarantine=options.quarantine,
+            on_state=self._on_state,
+        )
+        socket_path = options.run_dir / f"{PROGRAM}.sock"
+        self._server = server.Server(
+            server.listen(socket_path), socket_path, lambda: Api(self._engine, ledger_path, options.db).application()
+        )
+        commands: dict[str, Callable[[list[str]], str]] = {
+            "exit": self._appctl_exit,
+            "status": self._appctl_status,
+            "nb-connection-status": self._appctl_connection,
+        }
+        self._appctl = Appctl(options.run_dir / f"{PROGRAM}.{os.getpid()}.ctl", commands)
+        self._thread = threading.Thread(target=self._run_engine, name="engine", daemon=True)
+
+    def run(self) -> int:
+        _log.info("starting", version=__version__, db=self._options.db, state_dir=str(self._options.state_dir))
+        self._server.start()
+        self._thread.start()
+        self._notifier.status("waiting for the northbound database")
+        while not self._stop.is_set():
+            self._appctl.run()
+            if self._stop.is_set():
+                break
+            self._appctl.block(self._wake_read)
+            _drain(self._wake_read)
+        self._notifier.stopping()
+        _log.info("stopping")
+        self._engine.stop()
+        self._thread.join(10)
+        self._server.stop()
+        self._appctl.close()
+        _log.info("stopped")
+        return self._code
+
+    def _run_engine(self) -> None:
+        try:
+            self._engine.run()
+        except BaseException:  # noqa: BLE001 - whatever it was: the daemon ends, and systemd starts it again
+            _log.exception("engine_failed")
+            self._code = 1
+        self._end()
+
+    def _end(self) -> None:
+        self._stop.set()
+        os.write(self._wake_write, b"x")
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self._end()
+
+    def _on_state(self, state: str) -> None:
+        """In the engine's thread: READY after the first comparison, STATUS on every change."""
+        text = f"{state}: {self._options.db}"
+        if state in ("active", "standby") and not self._announced:
+            self._announced = True
+            self._notifier.ready(text)
+        else:
+            self._notifier.status(text)
+
+    def _appctl_exit(self, _arguments: list[str]) -> str:
+        self._stop.set()
+        return ""
+
+    def _appctl_status(self, _arguments: list[str]) -> str:
+        published = self._engine.published
+        state = published.state if published.state in ("active", "standby") else f"{published.state}"
+        return f"Status: {state}\n"
+
+    def _appctl_connection(self, _arguments: list[str]) -> str:
+        return "not connected\n" if self._engine.published.state == "disconnected" else "connected\n"
+
+
+def _drain(descriptor: int) -> None:
+    with suppress(BlockingIOError):
+        os.read(descriptor, 4096)
+
+
+if __name__ == "__main__":
+    main()

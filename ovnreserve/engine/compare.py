@@ -1,0 +1,97 @@
+"""Comparing the stores: on start, on each full dump after a reconnect, and on winning the lock."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import structlog
+
+from ovnreserve.engine.settlement import entry
+from ovnreserve.ledger.ledger import Entry, Ledger, LedgerError
+from ovnreserve.model.addresses import parse_either
+from ovnreserve.model.reservation import Reservation, reservation_of
+from ovnreserve.northbound.replica import Replica
+from ovnreserve.plan import revision
+from ovnreserve.plan.outcome import Event
+from ovnreserve.plan.reconcile import Verdicts, reconcile
+from ovnreserve.plan.revision import Relation
+from ovnreserve.plan.world import World
+
+_log = structlog.get_logger(__name__)
+
+_SUPERSEDED: Final = "another daemon worked meanwhile, and this had never been acknowledged"
+
+
+def compare_stores(
+    ledger: Ledger, replica: Replica, world: World, quarantine: float
+) -> tuple[Verdicts, set[str]] | None:
+    """Bring ledger and world up to what the database says; return what is left to do there, and the names concerned.
+
+    None if the ledger cannot be written: nothing is decided on half a view.
+    """
+    records = _records(replica)
+    theirs = revision.decode(replica.revision)
+    relation = revision.compare(theirs, ledger.vector)
+    before = dict(world.reservations)
+    verdicts = reconcile(before.values(), records, relation, ledger.was_released)
+    now = time.time()
+    merged = revision.merge(theirs, ledger.vector)
+    if verdicts.puts or verdicts.drops or merged != ledger.vector:
+        drops = [r.name for r in verdicts.drops]
+        try:
+            ledger.commit(verdicts.puts, drops, _journal(verdicts, before, now), vector=merged)
+        except LedgerError as error:
+            _log.error("ledger_failed", error=str(error))
+            return None
+    for r in verdicts.drops:
+        world.drop(r.name)
+    for r in verdicts.puts:
+        world.put(r)
+    _restore_quarantine(ledger, world, now, quarantine)
+    if relation is not Relation.EQUAL or any(verdicts):
+        _log.info("stores_compared", database=relation.value, **{k: len(v) for k, v in verdicts._asdict().items()})
+    return verdicts, {r.name for r in (*verdicts.puts, *verdicts.drops)}
+
+
+def _records(replica: Replica) -> dict[str, Reservation]:
+    records: dict[str, Reservation] = {}
+    for name in replica.records:
+        found = replica.record(name)
+        r = reservation_of(found[1]) if found is not None else None
+        if r is None:
+            _log.warning("record_unreadable", name=name, hint="it is written again if the ledger knows it")
+        else:
+            records[name] = r
+    return records
+
+
+def _journal(verdicts: Verdicts, before: dict[str, Reservation], now: float) -> list[Entry]:
+    lines = []
+    for name in verdicts.superseded:
+        r = before.get(name)
+        lines.append(entry(Event("Warning", "Superseded", name, _SUPERSEDED), r.uid if r else "", now))
+    for r in verdicts.puts:
+        known = before.get(r.name)
+        if known is None:
+            event = Event("Normal", "Followed", r.name, f"found in the database: {r.port_addresses} on {r.subnet}")
+        elif known.state is not r.state:
+            event = Event("Normal", "Reserved", r.name, f"found committed: {r.port_addresses} on subnet {r.subnet}")
+        else:
+            continue
+        lines.append(entry(event, r.uid, now))
+    for r in verdicts.drops:
+        if r.name not in verdicts.superseded:
+            lines.append(entry(Event("Normal", "Released", r.name, f"found released: {r.port_addresses}"), r.uid, now))
+    return lines
+
+
+def _restore_quarantine(ledger: Ledger, world: World, now: float, seconds: float) -> None:
+    """Only the wall clock survives a restart: a time in the future counts as now."""
+    ledger.prune_quarantine(now - seconds)
+    for switch, text, since in ledger.quarantined():
+        v4, v6 = parse_either(text)
+        if v4 is not None:
+            world.quarantine(switch, 4, v4, min(since, now))
+        elif v6 is not None:
+            world.quarantine(switch, 6, v6, min(since, now))

@@ -1,0 +1,102 @@
+"""The inbox: requests come in from any thread, answers go out together, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from ovnreserve.engine.work import Answer, Request, Ticket
+from ovnreserve.model.errors import OutcomeUnknown, Refused, Unavailable
+
+MAX_WAITING: Final = 200_000
+"""Requests beyond this many are refused at once: memory stays bounded whatever clients do."""
+
+_LATE: Final = Unavailable("nothing was changed: the northbound database is busy or keeps changing; ask again")
+_UNKNOWN: Final = OutcomeUnknown(
+    "the northbound database has not answered in time; it may still be done: look with get"
+)
+_TOO_MANY: Final = Unavailable("too many requests are waiting; ask again")
+
+
+class Inbox:
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self._incoming: deque[tuple[list[Request], Ticket]] = deque()
+        self._deadlines: list[tuple[float, int, Ticket]] = []
+        self._order = itertools.count()
+        self._delivered: list[Ticket] = []
+
+    def submit(self, requests: list[Request], key: Any, timeout: float, *, wait_sb: bool) -> None:
+        """Any thread. The Ticket with `key` and an Answer for each request is delivered in about `timeout` seconds at
+        most.
+        """
+        ticket = Ticket(key, len(requests), time.monotonic() + timeout, wait_sb=wait_sb)
+        with self._lock:
+            self._waiting += len(requests)
+        self._incoming.append((requests, ticket))
+        self._wake()
+
+    def take(self) -> Iterator[tuple[Request, Ticket, int]]:
+        """What has come since, in order."""
+        while self._incoming:
+            requests, ticket = self._incoming.popleft()
+            heapq.heappush(self._deadlines, (ticket.deadline, next(self._order), ticket))
+            if not requests:
+                self._finish(ticket)
+            if self._waiting > MAX_WAITING:
+                for index in range(len(requests)):
+                    self.reply(ticket, index, Answer("error", refused=_TOO_MANY))
+                continue
+            for index, request in enumerate(requests):
+                yield request, ticket, index
+
+    def reply(self, ticket: Ticket, index: int, answer: Answer) -> None:
+        """Answer one request. An answer that comes after its client was told something is dropped."""
+        if ticket.done or ticket.answers[index] is not None:
+            return
+        ticket.answers[index] = answer
+        ticket.missing -= 1
+        if not ticket.missing:
+            self._finish(ticket)
+
+    def expire(self, under_way: Callable[[], set[Ticket]]) -> None:
+        """Tell clients that cannot wait any longer; those `under_way` that the outcome is unknown."""
+        now = time.monotonic()
+        uncertain: set[Ticket] | None = None
+        while self._deadlines and self._deadlines[0][0] <= now:
+            ticket = heapq.heappop(self._deadlines)[2]
+            if ticket.done:
+                continue
+            if uncertain is None:
+                uncertain = under_way()
+            refused: Refused = _UNKNOWN if ticket in uncertain else _LATE
+            ticket.answers = [answer or Answer("error", refused=refused) for answer in ticket.answers]
+            self._finish(ticket)
+
+    def _finish(self, ticket: Ticket) -> None:
+        ticket.done = True
+        with self._lock:
+            self._waiting -= len(ticket.answers)
+        self._delivered.append(ticket)
+
+    def delivered(self) -> list[Ticket]:
+        """Tickets that are complete since the last call."""
+        delivered, self._delivered = self._delivered, []
+        return delivered
+
+    @property
+    def has_come(self) -> bool:
+        return bool(self._incoming)
+
+    @property
+    def next_deadline(self) -> float:
+        while self._deadlines and self._deadlines[0][2].done:
+            heapq.heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else float("inf")

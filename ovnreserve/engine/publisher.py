@@ -1,0 +1,91 @@
+"""Publishing: after each turn of the loop, readers see what changed in it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from ovnreserve.engine.published import Published
+from ovnreserve.plan.status import observe
+from ovnreserve.plan.subnets import describe_subnet
+from ovnreserve.plan.world import World
+
+_CHUNK: Final = 500
+"""How many reservations that ovn-northd has seen are published in one turn: nobody waits for them."""
+
+
+class Publisher:
+    def __init__(self, world: World, published: Published, next_version: Callable[[], int]) -> None:
+        self._world = world
+        self._published = published
+        self._next_version = next_version
+        self._ips: set[str] = set()
+        self._subnets: set[str] = set()
+        self._enforced: set[str] = set()
+        self._not_enforced: list[str] = []
+        self._to_enforce: deque[str] = deque()
+
+    def changed(self, names: Iterable[str]) -> None:
+        """Something about these reservations is, or may be, different."""
+        self._ips.update(names)
+
+    def subnets_changed(self, switches: Iterable[str]) -> None:
+        self._subnets.update(switches)
+
+    def committed(self, names: Iterable[str]) -> None:
+        """ovn-northd will have seen these once a later barrier has passed."""
+        self._not_enforced.extend(names)
+
+    def enforced(self, first: Iterable[str]) -> None:
+        """ovn-northd has seen all that was committed; `first` are those whose clients wait for it."""
+        for name in first:
+            self._enforced.add(name)
+            self._ips.add(name)
+        self._to_enforce.extend(self._not_enforced)
+        self._not_enforced = []
+
+    def is_enforced(self, name: str) -> bool:
+        return name in self._enforced
+
+    @property
+    def has_more(self) -> bool:
+        return bool(self._to_enforce)
+
+    def publish(self) -> None:
+        """Let readers see all that changed. The cost is that of the changes."""
+        reservations = self._world.reservations
+        for _ in range(min(_CHUNK, len(self._to_enforce))):
+            name = self._to_enforce.popleft()
+            if name in reservations:
+                self._enforced.add(name)
+                self._ips.add(name)
+        if not self._ips:
+            return
+        ips = self._published.ips
+        now = time.time()
+        for name in self._ips:
+            r = reservations.get(name)
+            before = ips.get(name)
+            if r is None:
+                ips.pop(name, None)
+                self._enforced.discard(name)
+                continue
+            seen = observe(self._world, r, before[1] if before else None, now, awaited=name in self._enforced)
+            ips[name] = (r, seen)
+        self._ips.clear()
+        self._published.version = self._next_version()
+
+    def publish_subnets(self) -> None:
+        """Bring the subnets that changed up to date: only done when somebody asks."""
+        subnets = self._published.subnets
+        segments = self._world.segments
+        for uuid in self._subnets:
+            segment = segments.get(uuid)
+            subnet = None if segment is None else describe_subnet(self._world, segment)
+            if subnet is None:
+                subnets.pop(uuid, None)
+            else:
+                subnets[uuid] = subnet
+        self._subnets.clear()

@@ -1,0 +1,87 @@
+"""Settlement: writing down what the northbound database has confirmed.
+
+It costs an fsync that nobody waits for: what is not written down after a crash is found again by comparing. So it
+goes with the next batch's ledger transaction, or on its own once there has been nothing to do for a moment.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Final
+
+import structlog
+
+from ovnreserve.ledger.ledger import Entry, Ledger, LedgerError, Quarantined, quarantine_of
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.plan.outcome import Event
+
+_log = structlog.get_logger(__name__)
+
+AFTER: Final = 0.01
+RETRY: Final = 1.0
+
+
+class Settlement:
+    """`due` is when it should be written (monotonic), infinite while there is nothing to write."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._held: dict[str, Reservation] = {}
+        self._gone: dict[str, Reservation] = {}
+        self._journal: list[Entry] = []
+        self.due = float("inf")
+
+    def hold(self, r: Reservation) -> None:
+        """The reservation's record has been seen in the northbound database."""
+        self._held[r.name] = r
+        self._soon()
+
+    def drop(self, r: Reservation) -> None:
+        """The reservation is released."""
+        self._held.pop(r.name, None)
+        self._gone[r.name] = r
+        self._soon()
+
+    def note(self, entries: Iterable[Entry]) -> None:
+        self._journal.extend(entries)
+        self._soon()
+
+    def _soon(self) -> None:
+        self.due = time.monotonic() + AFTER
+
+    def commit_with(self, puts: list[Reservation], drops: list[str], journal: list[Entry], *, count: bool) -> None:
+        """Commit these, and everything to be settled with them, in one ledger transaction. Raises LedgerError; then
+        none was.
+        """
+        self._ledger.commit(
+            [*self._held.values(), *puts],
+            [*self._gone, *drops],
+            [*self._journal, *journal],
+            self._quarantine(),
+            count=count,
+        )
+        self._held, self._gone, self._journal = {}, {}, []
+        self.due = float("inf")
+
+    def write(self) -> bool:
+        """Settle now. False if the ledger cannot be written; it is tried again."""
+        if not (self._held or self._gone or self._journal):
+            self.due = float("inf")
+            return True
+        try:
+            self.commit_with([], [], [], count=False)
+        except LedgerError as error:
+            _log.error("ledger_failed", error=str(error))
+            self.due = time.monotonic() + RETRY
+            return False
+        return True
+
+    def _quarantine(self) -> list[Quarantined]:
+        now = time.time()
+        return [quarantined for r in self._gone.values() for quarantined in quarantine_of(r, now)]
+
+
+def entry(event: Event, uid: str, now: float) -> Entry:
+    """The journal's line of an event."""
+    return Entry(now, event.type, event.reason, event.name, uid, event.message)

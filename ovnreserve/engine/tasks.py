@@ -1,0 +1,160 @@
+"""The engine's own tasks: what others did to the database becomes work of ours.
+
+    a reservation's port came or changed        bind it
+    exclude_ips of a switch changed             repair our part
+    a record is gone or is another one          write it again
+    ovn-northd has seen a release               finish it
+
+Each is planned anew when its turn comes, so it does not matter how often it was asked for; while one waits, another
+for the same is not added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+from ovnreserve.engine.work import Work
+from ovnreserve.model.errors import NotFound
+from ovnreserve.model.reservation import Reservation, State, reservation_of
+from ovnreserve.northbound.replica import Replica
+from ovnreserve.plan.bind import judge, plan_bind
+from ovnreserve.plan.outcome import Context, Plan
+from ovnreserve.plan.reconcile import Verdicts
+from ovnreserve.plan.release import plan_finish, plan_release
+from ovnreserve.plan.repair import is_written, plan_repair, plan_resume
+from ovnreserve.plan.world import Touched, World
+
+_NOTHING = Plan("unchanged")
+
+
+class Tasks:
+    def __init__(self, world: World, replica: Replica) -> None:
+        self._world = world
+        self._replica = replica
+        self._binds: set[str] = set()
+        self._suspects: set[str] = set()
+        self._records: set[str] = set()
+        self._ready: dict[str, Work] = {}
+        self._under_way: set[str] = set()
+
+    # ---- what happened ---------------------------------------------------------------------------------------------
+
+    def look_at(self, touched: Touched, records: Iterable[str]) -> None:
+        """Take note of changes in the database."""
+        world = self._world
+        self._suspects |= touched.excludes
+        self._records.update(records)
+        for name in touched.names:
+            r = world.reservations.get(name)
+            if r is not None:
+                self._binds.add(name)
+                segment = world.segments.get(r.switch)
+                if segment is not None and r.v4 in segment.withheld:
+                    self._suspects.add(r.switch)
+
+    def port_may_wait(self, names: Iterable[str]) -> None:
+        """These reservations are held from now on; their ports may have come before."""
+        self._binds.update(names)
+
+    def release_seen(self, names: Iterable[str]) -> None:
+        """ovn-northd has seen the first transaction of these releases."""
+        for name in names:
+            self._add(name, partial(self._finish, name))
+
+    def follow(self, verdicts: Verdicts) -> None:
+        """Everything was compared: start anew with what that came to."""
+        self._ready.clear()
+        self._under_way.clear()
+        self._records.clear()
+        for name in verdicts.resume:
+            self._add(name, partial(self._resume, name))
+        for name in verdicts.release:
+            self._add(name, partial(self.release, name))
+        self.release_seen(verdicts.finish)
+        for r in verdicts.remove:
+            self._add(r.uid, partial(self._remove, r))
+        self._suspects |= self._world.segments.keys()
+        self._binds |= self._world.reservations.keys()
+
+    def done(self, work: Work) -> None:
+        """The work is over, or will be asked for anew."""
+        if work.ticket is None:
+            self._under_way.discard(work.name)
+
+    # ---- what is to be done ----------------------------------------------------------------------------------------
+
+    def take(self) -> Iterator[Work]:
+        """The work that all of it comes to."""
+        self._check_records()
+        self._check_ports()
+        self._check_excludes()
+        ready, self._ready = self._ready, {}
+        self._under_way |= ready.keys()
+        return iter(ready.values())
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._ready or self._binds or self._suspects or self._records)
+
+    def _add(self, name: str, plan: Callable[[Context], Plan]) -> None:
+        if name not in self._ready and name not in self._under_way:
+            self._ready[name] = Work(name, plan)
+
+    def _check_records(self) -> None:
+        for name in self._records:
+            r = self._world.reservations.get(name)
+            if r is None or r.state is not State.HELD:
+                continue
+            record = self._replica.record(name)
+            found = reservation_of(record[1]) if record is not None else None
+            if found is None or found.uid != r.uid:
+                self._add(name, partial(self._resume, name))
+        self._records.clear()
+
+    def _check_ports(self) -> None:
+        for name in self._binds:
+            r = self._world.reservations.get(name)
+            if r is not None and r.state is State.HELD and judge(self._world, r).addresses is not None:
+                self._add(name, partial(self._bind, name))
+        self._binds.clear()
+
+    def _check_excludes(self) -> None:
+        for switch in self._suspects:
+            segment = self._world.segments.get(switch)
+            if segment is None or (is_written(segment) and not segment.withheld):
+                continue
+            self._add(switch, partial(self._repair, switch))
+        self._suspects.clear()
+
+    # ---- the plans, made when the turn comes -----------------------------------------------------------------------
+
+    def release(self, name: str, context: Context) -> Plan:
+        """Delete the IP. Raises NotFound."""
+        r = self._world.reservations.get(name)
+        if r is None:
+            raise NotFound.of("ips", name)
+        return plan_release(self._world, r, context)
+
+    def _held(self, name: str, *states: State) -> Reservation | None:
+        r = self._world.reservations.get(name)
+        return r if r is not None and r.state in states else None
+
+    def _finish(self, name: str, _context: Context) -> Plan:
+        r = self._held(name, State.RELEASING)
+        return plan_finish(r) if r is not None else _NOTHING
+
+    def _remove(self, r: Reservation, _context: Context) -> Plan:
+        return plan_finish(r)
+
+    def _resume(self, name: str, context: Context) -> Plan:
+        r = self._held(name, State.INTENDED, State.HELD)
+        return plan_resume(self._world, r, context) if r is not None else _NOTHING
+
+    def _bind(self, name: str, _context: Context) -> Plan:
+        r = self._held(name, State.HELD)
+        return plan_bind(self._world, r) if r is not None else _NOTHING
+
+    def _repair(self, switch: str, context: Context) -> Plan:
+        segment = self._world.segments.get(switch)
+        return plan_repair(self._world, self._world.settled(segment), context) if segment is not None else _NOTHING
