@@ -63,8 +63,8 @@ class Server:
         finally:
             self._ready.set()
         config = uvicorn.Config(
-            application, http="httptools", loop="asyncio", lifespan="off", log_config=None, access_log=False, server_header=False,
-            timeout_graceful_shutdown=3, backlog=BACKLOG,
+            application, http="httptools", loop="asyncio", lifespan="off", log_config=None, access_log=False,
+            server_header=False, timeout_graceful_shutdown=3, backlog=BACKLOG,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         await self._server.serve(sockets=[self._listener])

@@ -101,7 +101,7 @@ class Client:
             return self._answer()
         except TimeoutError as error:
             self.close()
-            what = f"no answer within {self.patience:.0f} s; the outcome is unknown"
+            what = f"no answer within {self.patience:g} s; the outcome is unknown"
             raise UnreachableError(self.address, what) from error
         except (OSError, EOFError) as error:
             self.close()

@@ -36,7 +36,6 @@ def wait(options: Options, client: Client, report: Report) -> None:
         raise CommandError("resource(s) were provided, but no name was specified")
     wanted = _wanted(options.condition)
     allowed = seconds(30.0 if options.timeout is None else options.timeout)
-    client.patience = min(PATIENCE, max(allowed, 1.0))
     deadline = time.monotonic() + allowed
     for kind, name in named:
         try:
@@ -77,7 +76,7 @@ def _wait_one(client: Client, kind: Kind, name: str, wanted: tuple[str, str] | N
             for condition in status.get("conditions") or ()
         )
 
-    return _until(holds, allowed)
+    return _until(client, holds, allowed)
 
 
 def seconds(timeout: float) -> float:
@@ -98,7 +97,7 @@ def until_gone(client: Client, awaited: Iterable[Awaited], allowed: float) -> li
         return not pending
 
     if pending:
-        _until(all_gone, allowed)
+        _until(client, all_gone, allowed)
     return pending
 
 
@@ -124,8 +123,9 @@ def _is_there(client: Client, each: Awaited) -> bool:
     return uid is None or found == uid
 
 
-def _until(holds: Callable[[], bool], allowed: float) -> bool:
+def _until(client: Client, holds: Callable[[], bool], allowed: float) -> bool:
     """Ask until it holds; False when `allowed` seconds are over. Asks at least once."""
+    client.patience = min(PATIENCE, max(allowed, 1.0))  # a daemon that hangs is no reason to wait longer
     deadline = time.monotonic() + allowed
     pause = _FIRST_PAUSE
     while not holds():

@@ -80,9 +80,11 @@ def _journal(verdicts: Verdicts, before: dict[str, Reservation], now: float) -> 
         else:
             continue
         lines.append(entry(event, r.uid, now))
-    for r in verdicts.drops:
-        if r.name not in verdicts.superseded:
-            lines.append(entry(Event("Normal", "Released", r.name, f"found released: {r.port_addresses}"), r.uid, now))
+    lines += [
+        entry(Event("Normal", "Released", r.name, f"found released: {r.port_addresses}"), r.uid, now)
+        for r in verdicts.drops
+        if r.name not in verdicts.superseded
+    ]
     return lines
 
 

@@ -48,7 +48,7 @@ Request = Apply | Create | Patch | Delete | Refresh
 
 
 class Answer(NamedTuple):
-    """What a request came to: created, configured, unchanged or deleted, with the reservation; or why it was refused."""
+    """What a request came to: created, configured, unchanged or deleted, and the reservation; or why it was refused."""
 
     result: str
     reservation: Reservation | None = None

@@ -109,7 +109,7 @@ class Engine:
         self._inbox.submit(requests, key, timeout, wait_sb=wait_sb)
 
     def journal(self, name: str | None = None) -> list[Entry]:
-        """The last entries of the journal, oldest first, of one reservation or of all. Reads the ledger's file: slow."""
+        """The journal's last entries, oldest first, of one reservation or of all. Reads the ledger's file: slow."""
         return read_journal(self._ledger.path, name)
 
     def stop(self) -> None:

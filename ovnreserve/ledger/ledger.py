@@ -76,7 +76,7 @@ class Ledger:
         applied = self._db.execute("PRAGMA user_version").fetchone()[0]
         if applied > len(MIGRATIONS):
             raise LedgerError(
-                f"{self.path}: is of version {applied}, this program knows {len(MIGRATIONS)}; install a later ovnreserve"
+                f"{self.path}: is of version {applied}, this program knows {len(MIGRATIONS)}; install a later one"
             )
         for number, script in enumerate(MIGRATIONS[applied:], applied + 1):
             self._db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
@@ -175,8 +175,8 @@ def read_journal(path: Path, name: str | None = None, limit: int = 500) -> list[
 
 
 _COLUMNS: Final = (
-    "name", "uid", "switch", "subnet", "pod_name", "namespace", "pod_type", "v4", "v6", "mac", "state", "created", "deleted",
-    "resource_version", "message", "more",
+    "name", "uid", "switch", "subnet", "pod_name", "namespace", "pod_type", "v4", "v6", "mac", "state", "created",
+    "deleted", "resource_version", "message", "more",
 )  # fmt: skip
 _PUT: Final = (
     f"INSERT INTO reservation ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608
@@ -186,16 +186,16 @@ _MORE: Final = (
     "labels", "annotations", "generation", "node_name", "container_id", "attach_ips", "attach_macs", "attach_subnets",
 )  # fmt: skip
 _DEFAULTS: Final[dict[str, Any]] = {
-    "labels": {}, "annotations": {}, "generation": 1, "node_name": "", "container_id": "", "attach_ips": (), "attach_macs": (),
-    "attach_subnets": (),
+    "labels": {}, "annotations": {}, "generation": 1, "node_name": "", "container_id": "",
+    "attach_ips": (), "attach_macs": (), "attach_subnets": (),
 }  # fmt: skip
 
 
 def _row(r: Reservation) -> tuple[Any, ...]:
     more = {key: value for key in _MORE if (value := getattr(r, key)) != _DEFAULTS[key]}
     return (
-        r.name, r.uid, r.switch, r.subnet, r.pod_name, r.namespace, r.pod_type, r.v4, None if r.v6 is None else format_v6(r.v6),
-        r.mac, r.state.value, r.created, r.deleted, r.resource_version, r.message, json.dumps(more) if more else "{}",
+        r.name, r.uid, r.switch, r.subnet, r.pod_name, r.namespace, r.pod_type, r.v4,
+        None if r.v6 is None else format_v6(r.v6), r.mac, r.state.value, r.created, r.deleted, r.resource_version, r.message, json.dumps(more) if more else "{}",
     )  # fmt: skip
 
 

@@ -113,9 +113,7 @@ def read(document: Any) -> Wanted:
         spec = {}
     texts = _spec_texts(spec, errors)
     lists = _spec_lists(spec, errors)
-    for field in ("subnet", "podName", "namespace"):
-        if not texts[field]:
-            errors.append(FieldError.required(f"spec.{field}"))
+    errors += [FieldError.required(f"spec.{field}") for field in ("subnet", "podName", "namespace") if not texts[field]]
     if texts["podName"] and not is_subdomain(texts["podName"]):
         errors.append(FieldError.invalid("spec.podName", texts["podName"], SUBDOMAIN_RULE))
     if texts["namespace"] and not is_label(texts["namespace"]):
@@ -182,9 +180,11 @@ def _metadata(metadata: Any, errors: list[FieldError]) -> tuple[dict[str, str], 
     given_labels = {key: value or "" for key, value in labels.items()}
     _check_labels(given_labels, errors)
     given_annotations = {key: value or "" for key, value in annotations.items()}
-    for key in given_annotations:
-        if not is_label_key(key):
-            errors.append(FieldError.invalid("metadata.annotations", key, "name part must be a qualified name"))
+    errors += [
+        FieldError.invalid("metadata.annotations", key, "name part must be a qualified name")
+        for key in given_annotations
+        if not is_label_key(key)
+    ]
     if sum(len(key) + len(value) for key, value in given_annotations.items()) > _LIMIT_ANNOTATIONS:
         errors.append(FieldError("FieldValueTooLong", "metadata.annotations", "Too long: at most 262144 bytes"))
     version = metadata.get("resourceVersion")

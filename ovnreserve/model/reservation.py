@@ -37,7 +37,7 @@ class State(enum.StrEnum):
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
-    """One reserved IP. Addresses are integers or None, `created` is seconds since the epoch, `switch` its row's uuid."""
+    """One reserved IP. Addresses are integers or None, `created` is seconds since the epoch, `switch` the row's uuid."""
 
     name: str
     uid: str
@@ -118,8 +118,8 @@ def external_ids_of(r: Reservation) -> dict[str, str]:
     attach = (r.attach_ips, r.attach_macs, r.attach_subnets)
     record = _Record(
         r.subnet, r.pod_name, r.namespace, r.mac, r.created, r.resource_version, r.pod_type,
-        None if r.v4 is None else format_v4(r.v4), None if r.v6 is None else format_v6(r.v6), r.generation, r.labels, r.annotations, r.node_name,
-        r.container_id, attach if any(attach) else None, r.deleted,
+        None if r.v4 is None else format_v4(r.v4), None if r.v6 is None else format_v6(r.v6), r.generation,
+        r.labels, r.annotations, r.node_name, r.container_id, attach if any(attach) else None, r.deleted,
     )  # fmt: skip
     return {
         KIND: KIND_RESERVATION,

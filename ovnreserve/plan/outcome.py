@@ -43,7 +43,7 @@ class Context(NamedTuple):
 
 
 class Defer(Exception):  # noqa: N818 - a decision, not a fault
-    """Not yet: ovn-northd is about to choose addresses on this switch. Plan again when it has, or after the patience."""
+    """Not yet: ovn-northd is about to choose addresses on this switch. Plan again once it has, or patience ends."""
 
     def __init__(self, switch: str) -> None:
         super().__init__(switch)

@@ -20,7 +20,7 @@ NOT_ENFORCEABLE = "not enforceable"
 
 
 class Observed(NamedTuple):
-    """`enforced` is one of the three words above; `since` when Reserved, Enforced, Bound and Conflicted last changed."""
+    """`enforced` is one of the words above; `since` when Reserved, Enforced, Bound and Conflicted last changed."""
 
     state: State
     bound: Verdict
