@@ -694,7 +694,7 @@ def test_a_server_that_says_nothing_is_given_up():
     ours.listen()
     client = Client("unix:raw", print)
     client.patience = 0.05
-    with pytest.raises(UnreachableError, match="no answer within 0.05 s; the outcome is unknown"):
+    with pytest.raises(UnreachableError, match=r"no answer within 0\.05 s; the outcome is unknown"):
         client.get("/")
     ours.close()
 

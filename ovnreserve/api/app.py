@@ -377,7 +377,8 @@ def _event(number: int, entry: Entry) -> dict[str, Any]:
         "apiVersion": "v1", "kind": "Event",
         "metadata": {"name": f"{entry.name}.{int(entry.at * 1e6):x}.{number}", "namespace": "default"},
         "type": entry.type, "reason": entry.reason, "message": entry.message, "count": 1,
-        "firstTimestamp": timestamp(entry.at), "lastTimestamp": timestamp(entry.at), "source": {"component": "ovnreserved"},
+        "firstTimestamp": timestamp(entry.at), "lastTimestamp": timestamp(entry.at),
+        "source": {"component": "ovnreserved"},
         "involvedObject": {"apiVersion": API_VERSION, "kind": "IP", "name": entry.name, "uid": entry.uid},
     }  # fmt: skip
 

@@ -94,10 +94,7 @@ class Client:
         try:
             connection = self._socket or self._connect()
             connection.settimeout(self.patience)
-            try:
-                connection.sendall(message)
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # whoever hangs up on a long request has often said why
+            _send(connection, message)
             return self._answer()
         except TimeoutError as error:
             self.close()
@@ -236,6 +233,14 @@ class Client:
 
     def _nonsense(self, what: str) -> UnreachableError:
         return UnreachableError(self.address, f"this is no answer of ovnreserved: {what}")
+
+
+def _send(connection: socket.socket, message: bytes) -> None:
+    """Send. Whoever hangs up on a long request has often said why, so that is left to the answer."""
+    try:
+        connection.sendall(message)
+    except (BrokenPipeError, ConnectionResetError):
+        return
 
 
 def _host_and_port(netloc: str, address: str) -> tuple[str, int]:

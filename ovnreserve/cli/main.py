@@ -31,14 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _guarded(sys.argv[1:] if argv is None else argv, report)
     except BrokenPipeError:
-        _abandon_stdout()
         return 141
     except KeyboardInterrupt:
         return 130
-    except OSError as error:  # of the output: all others have been turned into a CommandError
-        _abandon_stdout()
-        report.complain(CommandError(f"writing the output: {error.strerror or error}"))
-        return 1
 
 
 def _guarded(argv: list[str], report: Report) -> int:
@@ -48,7 +43,7 @@ def _guarded(argv: list[str], report: Report) -> int:
     except CommandError as error:
         report.complain(error)
         status = 1
-    except OSError:
+    except BrokenPipeError:
         raise
     except Exception as error:
         # Most likely an answer of another shape than docs/api.md has; a trace is for those who ask for it.
@@ -104,11 +99,6 @@ def _command(name: str) -> Callable[[Options, Client, Report], None]:
     from ovnreserve.cli import writes
 
     return writes.delete if name == "delete" else writes.apply
-
-
-def _abandon_stdout() -> None:
-    """Let the interpreter's last flush go nowhere, instead of failing once more with a message."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 if __name__ == "__main__":

@@ -205,7 +205,10 @@ def _contents(path: str) -> Iterator[tuple[str, bytes]]:
     if path == "-":
         if sys.stdin is None:
             raise ManifestError("standard input is closed")
-        yield "STDIN", sys.stdin.buffer.read()
+        try:
+            yield "STDIN", sys.stdin.buffer.read()
+        except OSError as error:
+            raise ManifestError(f"reading standard input: {error.strerror}") from error
         return
     try:
         if not os.path.isdir(path):

@@ -27,11 +27,10 @@ def get(options: Options, client: Client, report: Report) -> None:
             f'unable to match a printer suitable for the output format "{options.output}", '
             f"allowed formats are: {','.join(_FORMATS)}"
         )
-    found, missing = _find(options, client, report)
+    found, missing = _find(options, client)
     items = [item for _, some in found for item in some]
     if items or not missing:
-        alone = bool(items) and len(options.arguments) <= 2 and _names_one(options)
-        _show(items[0] if alone else None, found, options, report)
+        _show(items[0] if _names_one(options) else None, found, options, report)
     for error in missing:
         report.complain(error)
 
@@ -72,24 +71,23 @@ def _show(alone: dict[str, Any] | None, found: Found, options: Options, report: 
 
 def describe(options: Options, client: Client, report: Report) -> None:
     """Objects one after the other, two empty lines between them."""
-    found, missing = _find(options, client, report)
-    texts = []
+    found, missing = _find(options, client)
+    described = 0
     for kind, items in found:
         for item in items:
             name = str(resources.metadata(item).get("name") or "")
             field = quote(f"involvedObject.name={name}")
             events = _items(client, f"/api/v1/events?fieldSelector={field}", "Event")
             about = [e for e in events if resources.section(e, "involvedObject").get("kind") in (kind.kind, None)]
-            texts.append(render.describe(item, about))
-    if texts:
-        report.say("\n\n\n".join(texts))
-    elif not missing:
+            report.say(("\n\n" if described else "") + render.describe(item, about))
+            described += 1
+    if not described and not missing:
         report.note("No resources found")
     for error in missing:
         report.complain(error)
 
 
-def _find(options: Options, client: Client, report: Report) -> tuple[Found, list[StatusError]]:
+def _find(options: Options, client: Client) -> tuple[Found, list[StatusError]]:
     """What was asked for and is there, and the refusals for what is not."""
     if not options.arguments:
         raise UsageError("Required resource not specified.", options.command)
@@ -109,7 +107,6 @@ def _find(options: Options, client: Client, report: Report) -> tuple[Found, list
             except StatusError as error:
                 missing.append(error)
         found.append((kind, items))
-    report.flush()
     return found, missing
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from ovnreserve.cli.errors import printable
+from ovnreserve.cli.errors import CommandError, printable
 
 TYPE_CHECKING = False
 
@@ -35,10 +36,20 @@ class Report:
         """A line on stderr."""
         self.flush()
         if sys.stderr is not None:
-            print(text, file=sys.stderr, flush=True)
+            try:
+                print(text, file=sys.stderr, flush=True)
+            except OSError:
+                return  # then there is nowhere left to say it
 
     def flush(self) -> None:
-        """Write what has been gathered. Raises OSError, BrokenPipeError among them."""
+        """Write what has been gathered. Raises BrokenPipeError where nobody reads, CommandError for other reasons."""
         lines, self._lines = self._lines, []
         if lines and sys.stdout is not None:
-            print("\n".join(lines), flush=True)
+            try:
+                print("\n".join(lines), flush=True)
+            except OSError as error:
+                # The interpreter's last flush shall go nowhere, instead of failing once more with a message.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                if isinstance(error, BrokenPipeError):
+                    raise
+                raise CommandError(f"writing the output: {error.strerror or error}") from error

@@ -195,7 +195,8 @@ def _row(r: Reservation) -> tuple[Any, ...]:
     more = {key: value for key in _MORE if (value := getattr(r, key)) != _DEFAULTS[key]}
     return (
         r.name, r.uid, r.switch, r.subnet, r.pod_name, r.namespace, r.pod_type, r.v4,
-        None if r.v6 is None else format_v6(r.v6), r.mac, r.state.value, r.created, r.deleted, r.resource_version, r.message, json.dumps(more) if more else "{}",
+        None if r.v6 is None else format_v6(r.v6), r.mac, r.state.value, r.created, r.deleted,
+        r.resource_version, r.message, json.dumps(more) if more else "{}",
     )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ class State(enum.StrEnum):
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
-    """One reserved IP. Addresses are integers or None, `created` is seconds since the epoch, `switch` the row's uuid."""
+    """One reserved IP. Addresses are integers or None, `created` is seconds since the epoch, `switch` a row's uuid."""
 
     name: str
     uid: str

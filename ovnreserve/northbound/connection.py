@@ -14,6 +14,7 @@ from __future__ import annotations
 import enum
 import math
 import select
+import socket
 import time
 from collections.abc import Callable
 from typing import Final
@@ -38,9 +39,26 @@ _RETRY_SCHEMA: Final = 5.0
 _NO_TRANSACTION: Final = "00000000-0000-0000-0000-000000000000"
 
 
+class _Poll:
+    """select.poll as python-ovs wants it: what is registered twice for one descriptor adds up."""
+
+    def __init__(self) -> None:
+        self._events: dict[int, int] = {}
+
+    def register(self, fd: int | socket.socket, events: int) -> None:
+        number = fd if isinstance(fd, int) else fd.fileno()
+        self._events[number] = self._events.get(number, 0) | events
+
+    def poll(self, timeout: float) -> list[tuple[int, int]]:
+        """`timeout` in milliseconds, -1 for none."""
+        poll = select.poll()
+        for number, events in self._events.items():
+            poll.register(number, events)
+        return poll.poll(timeout)
+
+
 # python-ovs emulates poll by select, for the sake of eventlet, and select fails on descriptors from 1024 on.
-ovs.poller.SelectPoll = select.poll
-_Poller = ovs.poller.Poller
+ovs.poller.SelectPoll = _Poll
 
 
 def use_tls(private_key: str | None, certificate: str | None, ca_cert: str | None) -> None:
@@ -196,7 +214,7 @@ class Northbound:
 
     def block(self, wake: int, seconds: float) -> None:
         """Sleep until there is something for `run`, the file descriptor `wake` is readable, or the time is over."""
-        poller = _Poller()
+        poller = ovs.poller.Poller()
         poller.fd_wait(wake, ovs.poller.POLLIN)
         if seconds != float("inf"):
             poller.timer_wait(max(0, math.ceil(seconds * 1000)))
