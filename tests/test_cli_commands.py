@@ -273,13 +273,25 @@ def test_delete_gives_up_in_time(server, run):
     )
 
 
-def test_delete_of_many_asks_for_the_list(server, run):
+def test_delete_of_many_asks_for_the_list_when_the_first_is_gone(server, run):
     names = [f"n{i}" for i in range(40)]
     server.on(f"POST {BULK}", {"results": [{"result": "deleted", "object": ip(name)} for name in names]})
-    server.on(f"GET {IPS}", {"items": [ip(name) for name in names]}, {"items": [ip("n7"), ip("n8", "other")]})
+    server.on(f"GET {IPS}/n0", ip("n0"), ip("n0"), not_found("n0"))
+    server.on(f"GET {IPS}", {"items": [ip("n7"), ip("n8", "other")]})
     server.on(f"GET {IPS}/n7", ip("n7"), not_found("n7"))
     assert run("delete", "ip", *names)[0] == 0
-    assert server.asked == [f"POST {BULK}", *[f"GET {IPS}"] * 2, *[f"GET {IPS}/n7"] * 2]
+    assert server.asked == [f"POST {BULK}", *[f"GET {IPS}/n0"] * 3, f"GET {IPS}", *[f"GET {IPS}/n7"] * 2]
+
+
+def test_delete_of_many_names_those_left_when_time_is_up(server, run):
+    names = [f"n{i}" for i in range(40)]
+    server.on(f"POST {BULK}", {"results": [{"result": "deleted", "object": ip(name)} for name in names]})
+    server.on(f"GET {IPS}/n0", ip("n0"))
+    server.on(f"GET {IPS}", {"items": [ip("n0"), ip("n9")]})
+    assert run("delete", "ip", *names, "--timeout=5ms")[2].splitlines() == [
+        "error: timed out waiting for the condition on ips/n0",
+        "error: timed out waiting for the condition on ips/n9",
+    ]
 
 
 def test_delete_of_what_is_not_there(server, run):

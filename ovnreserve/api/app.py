@@ -285,14 +285,26 @@ class Api:
                     phases[state] += 1
         connected = published.state != "disconnected"
         database = {
-            "remote": self._remote, "connected": connected, "since": timestamp(published.since) if published.since else None,
-            "schema": published.schema, "problem": published.problem if not connected else "",
-        }  # fmt: skip
-        return _json({
-            "version": __version__, "pid": os.getpid(), "state": published.state, "database": database, "reservations": phases,
-            "subnets": len(published.subnets), "ports": published.ports, "revision": published.revision,
-            "ledger": str(self._ledger), "json": "fast", "uptime": round(time.monotonic() - self._started, 1),
-        })  # fmt: skip
+            "remote": self._remote,
+            "connected": connected,
+            "since": timestamp(published.since) if published.since else None,
+            "schema": published.schema,
+            "problem": "" if connected else published.problem,
+        }
+        status = {
+            "version": __version__,
+            "pid": os.getpid(),
+            "state": published.state,
+            "database": database,
+            "reservations": phases,
+            "subnets": published.subnet_count,
+            "ports": published.ports,
+            "revision": published.revision,
+            "ledger": str(self._ledger),
+            "json": "fast",
+            "uptime": round(time.monotonic() - self._started, 1),
+        }
+        return _json(status)
 
 
 def _request(verb: str, item: Any) -> Request:

@@ -40,7 +40,7 @@ def compare_stores(
     if verdicts.puts or verdicts.drops or merged != ledger.vector:
         drops = [r.name for r in verdicts.drops]
         try:
-            ledger.commit(verdicts.puts, drops, _journal(verdicts, before, now), vector=merged)
+            ledger.commit(verdicts.puts, drops, journal=_journal(verdicts, before, now), vector=merged)
         except LedgerError as error:
             _log.error("ledger_failed", error=str(error))
             return None

@@ -22,6 +22,7 @@ class Published:
         self.problem = ""
         self.schema = ""
         self.ports = 0
+        self.subnet_count = 0
         self.revision: dict[str, int] = {}
 
     def ip(self, name: str) -> IP | None:

@@ -27,14 +27,14 @@ class Settlement:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._held: dict[str, Reservation] = {}
+        self._held: dict[str, None] = {}
         self._gone: dict[str, Reservation] = {}
         self._journal: list[Entry] = []
         self.due = float("inf")
 
     def hold(self, r: Reservation) -> None:
         """The reservation's record has been seen in the northbound database."""
-        self._held[r.name] = r
+        self._held[r.name] = None
         self._soon()
 
     def drop(self, r: Reservation) -> None:
@@ -55,8 +55,9 @@ class Settlement:
         none was.
         """
         self._ledger.commit(
-            [*self._held.values(), *puts],
+            puts,
             [*self._gone, *drops],
+            self._held,
             [*self._journal, *journal],
             self._quarantine(),
             count=count,

@@ -16,7 +16,7 @@ from functools import partial
 
 from ovnreserve.engine.work import Work
 from ovnreserve.model.errors import NotFound
-from ovnreserve.model.reservation import Reservation, State, reservation_of
+from ovnreserve.model.reservation import RECORD, UID, Reservation, State
 from ovnreserve.northbound.replica import Replica
 from ovnreserve.plan.bind import judge, plan_bind
 from ovnreserve.plan.outcome import Context, Plan
@@ -107,8 +107,7 @@ class Tasks:
             if r is None or r.state is not State.HELD:
                 continue
             record = self._replica.record(name)
-            found = reservation_of(record[1]) if record is not None else None
-            if found is None or found.uid != r.uid:
+            if record is None or record[1].get(UID) != r.uid or RECORD not in record[1]:
                 self._add(name, partial(self._resume, name))
         self._records.clear()
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -58,6 +58,7 @@ RELEASE_BARRIER: Final = 5.0
 """Seconds that a release waits for ovn-northd before it goes on."""
 QUARANTINE: Final = 300.0
 MAX_BATCH: Final = 20_000
+_LOG_SINGLY: Final = 32
 _BACKOFF: Final = (0.0, 0.0, 0.001, 0.005, 0.02, 0.1, 0.25)
 _NOT_TOPOLOGY: Final = frozenset({"Logical_Switch", "Logical_Switch_Port", "NB_Global", "DNS"})
 
@@ -84,7 +85,7 @@ class Engine:
         self._ledger = ledger
         self._northbound = northbound
         self._quarantine = quarantine
-        self._random = random or SystemRandom()
+        self._random = random or Random(SystemRandom().getrandbits(256))  # noqa: S311 - uids and MACs are no secrets
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = threading.Event()
         self._inbox = Inbox(self._wake)
@@ -202,6 +203,7 @@ class Engine:
             for before, after in touched.moved:
                 self._report_moved(before, after)
             self.published.ports = len(self.world.ports)
+            self.published.subnet_count = len(self.world.segments)
         row = replica.nb_global()
         sb_cfg = row["sb_cfg"] if row is not None and self._northbound.complete else None
         self._barriers.check(sb_cfg, time.monotonic())
@@ -416,7 +418,9 @@ class Engine:
         now, wall = time.monotonic(), time.time()
         row = self._northbound.replica.nb_global()
         target = row["nb_cfg"] if row is not None else 0
-        self._settlement.note(batch.entries(wall))
+        entries = batch.entries(wall)
+        self._settlement.note(entries)
+        _log_events(entries)
         self._not_before = 0.0
         held: list[str] = []
         releasing: list[str] = []
@@ -424,8 +428,6 @@ class Engine:
         for planned in batch.planned:
             work, plan = planned
             self._tasks.done(work)
-            for event in plan.events:
-                _log.info(_snake(event.reason), name=event.name, message=event.message)
             answer = self._acknowledge(batch, planned, held, releasing)
             if batch.barrier and work.wait_sb and plan.result != "deleted":
                 waiting.append((work, answer))
@@ -546,6 +548,16 @@ class Engine:
 
 _STOPPING: Final = Unavailable("ovnreserved is stopping; ask again when it is back")
 _NOT_ENFORCED: Final = "ovn-northd has not answered yet: it is committed, condition Enforced is Unknown"
+
+
+def _log_events(entries: list[Entry]) -> None:
+    """One line a decision; a bulk request's, which the journal has one by one, in one line a kind."""
+    if len(entries) <= _LOG_SINGLY:
+        for e in entries:
+            (_log.info if e.type == "Normal" else _log.warning)(_snake(e.reason), name=e.name, message=e.message)
+        return
+    for reason, count in Counter(e.reason for e in entries).items():
+        _log.info(_snake(reason), count=count)
 
 
 def _snake(reason: str) -> str:

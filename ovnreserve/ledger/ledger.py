@@ -120,15 +120,16 @@ class Ledger:
         self,
         puts: Iterable[Reservation] = (),
         drops: Iterable[str] = (),
+        held: Iterable[str] = (),
         journal: Sequence[Entry] = (),
         quarantine: Iterable[Quarantined] = (),
         *,
         count: bool = False,
         vector: Mapping[str, int] | None = None,
     ) -> None:
-        """One durable transaction. `count` it where a northbound transaction follows; `vector` replaces what is known
-        of others.
+        """One durable transaction: `drops`, then `held` (names of what was intended), then `puts`.
 
+        `count` it where a northbound transaction follows; `vector` replaces what is known of other incarnations.
         Raises LedgerError, and nothing of it was stored.
         """
         new_vector = dict(self.vector if vector is None else vector)
@@ -140,6 +141,7 @@ class Ledger:
             db.execute("BEGIN IMMEDIATE")
             try:
                 db.executemany("DELETE FROM reservation WHERE name = ?", ((name,) for name in drops))
+                db.executemany(_HELD, ((name,) for name in held))
                 db.executemany(_PUT, map(_row, puts))
                 db.executemany(
                     "INSERT INTO journal (at, type, reason, name, uid, message) VALUES (?, ?, ?, ?, ?, ?)", journal
@@ -176,8 +178,9 @@ def read_journal(path: Path, name: str | None = None, limit: int = 500) -> list[
 
 _COLUMNS: Final = (
     "name", "uid", "switch", "subnet", "pod_name", "namespace", "pod_type", "v4", "v6", "mac", "state", "created",
-    "deleted", "resource_version", "message", "more",
+    "deleted", "resource_version", "message", "more", "live",
 )  # fmt: skip
+_HELD: Final = "UPDATE reservation SET state = 'held' WHERE name = ? AND state = 'intended'"
 _PUT: Final = (
     f"INSERT INTO reservation ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608
     "ON CONFLICT (name) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in _COLUMNS[1:])
@@ -196,13 +199,14 @@ def _row(r: Reservation) -> tuple[Any, ...]:
     return (
         r.name, r.uid, r.switch, r.subnet, r.pod_name, r.namespace, r.pod_type, r.v4,
         None if r.v6 is None else format_v6(r.v6), r.mac, r.state.value, r.created, r.deleted,
-        r.resource_version, r.message, json.dumps(more) if more else "{}",
+        r.resource_version, r.message, json.dumps(more) if more else "{}", r.live,
     )  # fmt: skip
 
 
 def _reservation(row: Sequence[Any]) -> Reservation:
     values = dict(zip(_COLUMNS, row, strict=True))
     more: dict[str, Any] = json.loads(values.pop("more"))
+    del values["live"]
     for key in ("attach_ips", "attach_macs", "attach_subnets"):
         if key in more:
             more[key] = tuple(more[key])

@@ -20,7 +20,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
 
     CREATE TABLE reservation (
         name             TEXT PRIMARY KEY,
-        uid              TEXT NOT NULL UNIQUE,
+        uid              TEXT NOT NULL,
         switch           TEXT NOT NULL,
         subnet           TEXT NOT NULL,
         pod_name         TEXT NOT NULL,
@@ -34,12 +34,14 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         deleted          INTEGER,
         resource_version INTEGER NOT NULL,
         message          TEXT NOT NULL,
-        more             TEXT NOT NULL  -- JSON: labels, annotations, generation, node, container, attachments
-    ) STRICT;
+        more             TEXT NOT NULL,  -- JSON: labels, annotations, generation, node, container, attachments
+        live             INTEGER NOT NULL CHECK (live = (state <> 'failed'))
+    ) STRICT, WITHOUT ROWID;
 
-    CREATE UNIQUE INDEX one_holder_v4  ON reservation (switch, v4)  WHERE state <> 'failed' AND v4 IS NOT NULL;
-    CREATE UNIQUE INDEX one_holder_v6  ON reservation (switch, v6)  WHERE state <> 'failed' AND v6 IS NOT NULL;
-    CREATE UNIQUE INDEX one_holder_mac ON reservation (switch, mac) WHERE state <> 'failed';
+    -- Over `live` and not over `state`, so that a reservation that becomes held leaves them alone.
+    CREATE UNIQUE INDEX one_holder_v4  ON reservation (switch, v4)  WHERE live AND v4 IS NOT NULL;
+    CREATE UNIQUE INDEX one_holder_v6  ON reservation (switch, v6)  WHERE live AND v6 IS NOT NULL;
+    CREATE UNIQUE INDEX one_holder_mac ON reservation (switch, mac) WHERE live;
 
     CREATE TABLE journal (
         id      INTEGER PRIMARY KEY,
