@@ -30,7 +30,7 @@ def compare_stores(
 
     None if the ledger cannot be written: nothing is decided on half a view.
     """
-    records = _records(replica)
+    records = _records(replica, world)
     theirs = revision.decode(replica.revision)
     relation = revision.compare(theirs, ledger.vector)
     before = dict(world.reservations)
@@ -54,10 +54,11 @@ def compare_stores(
     return verdicts, {r.name for r in (*verdicts.puts, *verdicts.drops)}
 
 
-def _records(replica: Replica) -> dict[str, Reservation]:
+def _records(replica: Replica, world: World) -> dict[str, Reservation]:
     records: dict[str, Reservation] = {}
     for name in replica.records:
-        found = replica.record(name)
+        known = world.reservations.get(name)
+        found = (replica.record(name, known.uid) if known else None) or replica.record(name)
         r = reservation_of(found[1]) if found is not None else None
         if r is None:
             _log.warning("record_unreadable", name=name, hint="it is written again if the ledger knows it")

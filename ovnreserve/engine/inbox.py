@@ -77,7 +77,9 @@ class Inbox:
             if uncertain is None:
                 uncertain = under_way()
             refused: Refused = _UNKNOWN if ticket in uncertain else _LATE
-            ticket.answers = [answer or Answer("error", refused=refused) for answer in ticket.answers]
+            for index, answer in enumerate(ticket.answers):
+                if answer is None:
+                    ticket.answers[index] = ticket.fallback.get(index) or Answer("error", refused=refused)
             self._finish(ticket)
 
     def _finish(self, ticket: Ticket) -> None:

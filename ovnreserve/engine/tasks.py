@@ -16,7 +16,7 @@ from functools import partial
 
 from ovnreserve.engine.work import Work
 from ovnreserve.model.errors import NotFound
-from ovnreserve.model.reservation import RECORD, UID, Reservation, State
+from ovnreserve.model.reservation import RECORD, Reservation, State
 from ovnreserve.northbound.replica import Replica
 from ovnreserve.plan.bind import judge, plan_bind
 from ovnreserve.plan.outcome import Context, Plan
@@ -106,8 +106,8 @@ class Tasks:
             r = self._world.reservations.get(name)
             if r is None or r.state is not State.HELD:
                 continue
-            record = self._replica.record(name)
-            if record is None or record[1].get(UID) != r.uid or RECORD not in record[1]:
+            record = self._replica.record(name, r.uid)
+            if record is None or RECORD not in record[1]:
                 self._add(name, partial(self._resume, name))
         self._records.clear()
 

@@ -61,12 +61,14 @@ class Ticket:
     (monotonic).
     """
 
-    __slots__ = ("answers", "deadline", "done", "key", "missing", "wait_sb")
+    __slots__ = ("answers", "deadline", "done", "fallback", "key", "missing", "wait_sb")
 
     def __init__(self, key: Any, count: int, deadline: float, *, wait_sb: bool) -> None:
         self.key = key
         self.answers: list[Answer | None] = [None] * count
         self.missing = count
+        self.fallback: dict[int, Answer] = {}
+        """What is true at the deadline of requests that are carried out and wait for ovn-northd only."""
         self.deadline = deadline
         self.wait_sb = wait_sb
         self.done = False

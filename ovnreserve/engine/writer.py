@@ -156,6 +156,8 @@ class Engine:
         until = min(now + 60, self._inbox.next_deadline, self._barriers.next_deadline)
         if self._batch is None:
             until = min(until, self._settlement.due)
+            if self.published.state == "syncing":
+                until = min(until, now + 1)  # the ledger could not be written
             if self.published.state == "active" and (self._queue or self._tasks.waiting):
                 until = min(until, self._not_before)
         for work in self._deferred:
@@ -213,7 +215,7 @@ class Engine:
         segment = self.world.segments.get(before.switch or "")
         for address in before.assigned.v4 if before.assigned else ():
             name = segment.reserved.get((4, address)) if segment is not None else None
-            if name is None or name == before.name or (after.assigned and address in after.assigned.v4):
+            if name is None or name == before.name or after.assigned is None or address in after.assigned.v4:
                 continue
             message = (
                 f"ovn-northd moved port {before.name} from {before.dynamic_addresses} to {after.dynamic_addresses}: "
@@ -431,6 +433,9 @@ class Engine:
             answer = self._acknowledge(batch, planned, held, releasing)
             if batch.barrier and work.wait_sb and plan.result != "deleted":
                 waiting.append((work, answer))
+                if work.ticket is not None:
+                    late = answer._replace(warnings=(*answer.warnings, _NOT_ENFORCED))
+                    work.ticket.fallback[work.index] = late
             else:
                 self._answer(work, answer)
         self._tasks.port_may_wait(held)
@@ -441,7 +446,7 @@ class Engine:
         if releasing:
             self._barriers.add(Awaited(target, now + RELEASE_BARRIER, partial(self._released, releasing)))
         if waiting:
-            until = min(work.ticket.deadline for work, _answer in waiting if work.ticket is not None)
+            until = max(work.ticket.deadline for work, _answer in waiting if work.ticket is not None)
             self._barriers.add(Awaited(target, until, partial(self._enforced, waiting)))
 
     def _acknowledge(self, batch: Batch, planned: Planned, held: list[str], releasing: list[str]) -> Answer:
@@ -521,11 +526,11 @@ class Engine:
         self._tasks.release_seen(names)
 
     def _enforced(self, waiting: list[tuple[Work, Answer]], seen: bool) -> None:
-        if seen:
-            self._publisher.enforced([work.name for work, _answer in waiting])
+        if not seen:
+            return  # each has had its answer at its own deadline
+        self._publisher.enforced([work.name for work, _answer in waiting])
         for work, answer in waiting:
-            warnings = answer.warnings if seen else (*answer.warnings, _NOT_ENFORCED)
-            self._answer(work, answer._replace(warnings=warnings))
+            self._answer(work, answer)
 
     # ---- answers ---------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from ovnreserve.model.reservation import KIND, KIND_LEDGER, KIND_RESERVATION, NAME, REVISION
+from ovnreserve.model.reservation import KIND, KIND_LEDGER, KIND_RESERVATION, NAME, REVISION, UID
 from ovnreserve.model.topology import RowChanges
 from ovnreserve.northbound.columns import COLUMNS, INTEGER, MAP, OPTIONAL, SCALAR, SET, Kind
 
@@ -98,10 +98,13 @@ class Replica:
             return str(self.tables["DNS"][uuid]["external_ids"].get(REVISION, ""))
         return None
 
-    def record(self, name: str) -> tuple[str, dict[str, str]] | None:
-        """(row uuid, external_ids) of the reservation's record."""
+    def record(self, name: str, uid: str = "") -> tuple[str, dict[str, str]] | None:
+        """(row uuid, external_ids) of the record under that name: the one with the uid, if one is given."""
+        rows = self.tables["DNS"]
         for uuid in sorted(self.records.get(name, ())):
-            return uuid, self.tables["DNS"][uuid]["external_ids"]
+            ids = rows[uuid]["external_ids"]
+            if not uid or ids.get(UID) == uid:
+                return uuid, ids
         return None
 
     def nb_global(self) -> Row | None:

@@ -76,7 +76,7 @@ class Operations:
                 case DropRecord(r):
                     self._drop_record(name, r)
                 case WriteAddresses(port, seen, addresses, reservation):
-                    self._guard_record(name, reservation)
+                    self._guard_record(name, self._replica.record(reservation))
                     self._guard_port(name, port, seen)
                     row = {"addresses": ["set", sorted(addresses)]}
                     self._add(name, op="update", table="Logical_Switch_Port", where=_is(port), row=row)
@@ -118,32 +118,30 @@ class Operations:
         self._add(REVISION_BLAME, op="insert", table="DNS", row={"external_ids": ids})
 
     def _put_record(self, name: str, r: Reservation) -> None:
-        record = self._replica.record(r.name)
-        if record is not None:
+        if self._replica.record(r.name, r.uid) is not None:
             self._update_record(name, r)
             return
         row = {"records": _map(dns_records_of(r)), "external_ids": _map(external_ids_of(r))}
         self._add(name, op="insert", table="DNS", row=row)
 
     def _update_record(self, name: str, r: Reservation) -> None:
-        record = self._replica.record(r.name)
+        record = self._replica.record(r.name, r.uid)
         if record is None:
             self._put_record(name, r)
             return
-        self._guard_record(name, r.name)
+        self._guard_record(name, record)
         row = {"records": _map(dns_records_of(r)), "external_ids": _map(external_ids_of(r))}
         self._add(name, op="update", table="DNS", where=_is(record[0]), row=row)
 
     def _drop_record(self, name: str, r: Reservation) -> None:
-        record = self._replica.record(r.name)
-        if record is not None and record[1].get(UID) == r.uid:
+        record = self._replica.record(r.name, r.uid)
+        if record is not None:
             self._add(name, op="delete", table="DNS", where=_is(record[0]))
 
-    def _guard_record(self, name: str, reservation: str) -> None:
-        record = self._replica.record(reservation)
+    def _guard_record(self, name: str, record: tuple[str, dict[str, str]] | None) -> None:
         if record is not None:
             uuid, ids = record
-            seen = {UID: ids.get(UID, ""), RECORD: ids.get(RECORD, "")}
+            seen: dict[str, str] = {key: ids[key] for key in (UID, RECORD) if key in ids}
             self._wait_exists(name, "DNS", [*_is(uuid), ["external_ids", "includes", _map(seen)]])
 
     # ---- rows of others --------------------------------------------------------------------------------------------

@@ -264,15 +264,25 @@ class Infrastructure:
                 holdings.add(self._balancer(balancer))
         return holdings
 
+    def mentions(self, port: str) -> bool:
+        """Does the index depend on whether there is a port of that name?"""
+        return "_sources_by_name" in self.__dict__ and port in self._sources_by_name
+
     @cached_property
-    def _sources(self) -> dict[str, list[tuple[str, str]]]:
-        """Health check sources as (address, holder), by the uuid of the port whose backend they probe."""
+    def _sources_by_name(self) -> dict[str, list[tuple[str, str]]]:
+        """Health check sources as (address, holder), by the name of the port whose backend they probe."""
         by_name: dict[str, list[tuple[str, str]]] = {}
         for uuid, row in sorted(self._table("Load_Balancer").items(), key=itemgetter(0)):
             for mapping in sorted(row.get("ip_port_mappings", {}).values()):
                 port, address = _source(mapping)
                 holder = f"load balancer {_name(row, uuid)} health check source"
                 by_name.setdefault(port, []).append((address, holder))
+        return by_name
+
+    @cached_property
+    def _sources(self) -> dict[str, list[tuple[str, str]]]:
+        """The same by the port's uuid."""
+        by_name = self._sources_by_name
         if not by_name:
             return {}
         names = self._port_names

@@ -345,7 +345,11 @@ class World:
             if old is not None and old.assigned is not None and old.assigned != new.assigned:
                 touched.moved.append((old, new))
         touched.switches.update(port.switch for port in (old, new) if port is not None and port.switch)
-        if any(port is not None and port.special for port in (old, new)):
+        if self._infrastructure is not None and any(
+            port.special or ((old is None or new is None) and self._infrastructure.mentions(port.name))
+            for port in (old, new)
+            if port is not None
+        ):
             self._infrastructure = None
 
     def _index(self, port: Port, sign: int) -> None:
