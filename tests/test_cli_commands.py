@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 IPS = "/apis/kubeovn.io/v1/ips"
 SUBNETS = "/apis/kubeovn.io/v1/subnets"
 BULK = "/apis/ovnreserve.io/v1/bulk"
+WRITE = f"{BULK}?objects=false"
 STATUS = "/apis/ovnreserve.io/v1/status"
 
 
@@ -135,7 +136,7 @@ def test_apply_sends_all_documents_of_all_files_as_one_request(server, run, tmp_
         {"result": "unchanged", "object": ip("b"), "warnings": ["too close"]},
         {"result": "configured", "object": ip("c")},
     ]
-    server.on(f"POST {BULK}", {"results": results})
+    server.on(f"POST {WRITE}", {"results": results})
     assert run("apply", "-f", "a.yaml", "--filename=c.json") == (
         0,
         "ip.kubeovn.io/a created\nip.kubeovn.io/b unchanged\nip.kubeovn.io/c configured\n",
@@ -162,7 +163,7 @@ def test_a_bad_document_does_not_stop_the_others(server, run, tmp_path):
     (tmp_path / "a.yaml").write_text(manifest("a", "b", "c"))
     status = refusal("Conflict", 409, "10.16.0.13 is held by port x")
     results = [{"result": "created", "object": ip("a")}, {"result": "error", "status": status}]
-    server.on(f"POST {BULK}", {"results": [*results, {"result": "created", "object": ip("c")}]})
+    server.on(f"POST {WRITE}", {"results": [*results, {"result": "created", "object": ip("c")}]})
     assert run("apply", "-f", "a.yaml") == (
         1,
         "ip.kubeovn.io/a created\nip.kubeovn.io/c created\n",
@@ -175,11 +176,11 @@ def test_an_invalid_object_is_told_by_its_causes_where_it_is_alone(server, run, 
     causes = [{"field": "spec.subnet", "message": "Required value"}, {"field": "spec.x", "message": "unknown field"}]
     status = refusal("Invalid", 422, 'IP.kubeovn.io "b" is invalid: […]', name="b", kind="IP", causes=causes)
     error = {"result": "error", "status": status}
-    server.on(f"POST {BULK}", {"results": [{"result": "created", "object": ip("a")}, error]})
+    server.on(f"POST {WRITE}", {"results": [{"result": "created", "object": ip("a")}, error]})
     assert run("create", "-f", "a.yaml")[2] == (
         'The IP "b" is invalid: \n* spec.subnet: Required value\n* spec.x: unknown field\n'
     )
-    server.on(f"POST {BULK}", {"results": [error, error]})
+    server.on(f"POST {WRITE}", {"results": [error, error]})
     line = 'Error from server (Invalid): error when creating "a.yaml": IP.kubeovn.io "b" is invalid: […]\n'
     assert run("create", "-f", "a.yaml") == (1, "", line + line)
 
@@ -188,16 +189,16 @@ def test_output_and_complaints_keep_their_order_in_one_file(server, tmp_path):
     (tmp_path / "a.yaml").write_text(manifest("a", "b", "c"))
     error = {"result": "error", "status": refusal("Conflict", 409, "no")}
     results = [{"result": "created", "object": ip("a")}, error, {"result": "created", "object": ip("c")}]
-    server.on(f"POST {BULK}", {"results": results})
+    server.on(f"POST {WRITE}", {"results": results})
     done = ovnreserve("apply", "-f", "a.yaml", cwd=tmp_path, stderr=subprocess.STDOUT)
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["ip.kubeovn.io/a", "Error", "ip.kubeovn.io/c"]
 
 
 def test_wait_sb_is_asked_of_the_server(server, run, tmp_path):
     (tmp_path / "a.yaml").write_text(manifest("a"))
-    server.on(f"POST {BULK}?wait=sb&timeout=90", {"results": [{"result": "created", "object": ip("a")}]})
+    server.on(f"POST {WRITE}&wait=sb&timeout=90", {"results": [{"result": "created", "object": ip("a")}]})
     assert run("apply", "-f", "a.yaml", "--wait=sb", "--timeout", "1m30s")[0] == 0
-    server.on(f"POST {BULK}?wait=sb&timeout=30", {"results": [{"result": "created", "object": ip("a")}]})
+    server.on(f"POST {WRITE}&wait=sb&timeout=30", {"results": [{"result": "created", "object": ip("a")}]})
     assert run("create", "-f", "a.yaml", "--wait", "sb")[0] == 0
 
 
@@ -221,7 +222,7 @@ def test_without_objects_nothing_is_sent(server, run, tmp_path, command):
 
 def test_a_refusal_of_the_whole_request(server, run, tmp_path):
     (tmp_path / "a.yaml").write_text(manifest("a"))
-    server.on(f"POST {BULK}", (503, refusal("ServiceUnavailable", 503, "the database is not connected")))
+    server.on(f"POST {WRITE}", (503, refusal("ServiceUnavailable", 503, "the database is not connected")))
     assert run("apply", "-f", "a.yaml") == (
         1,
         "",
@@ -232,7 +233,7 @@ def test_a_refusal_of_the_whole_request(server, run, tmp_path):
 @pytest.mark.parametrize("answer", [{}, {"results": []}, {"results": {"a": 1}}])
 def test_an_answer_that_does_not_fit_the_request_is_an_error(server, run, tmp_path, answer):
     (tmp_path / "a.yaml").write_text(manifest("a"))
-    server.on(f"POST {BULK}", answer)
+    server.on(f"POST {WRITE}", answer)
     assert run("apply", "-f", "a.yaml") == (
         1,
         "",

@@ -31,10 +31,10 @@ def apply(options: Options, client: Client, report: Report) -> None:
     documents = manifests.load(options.filenames)
     if not documents:
         raise CommandError(f"no objects passed to {options.command}")
-    query = ""
+    query = "?objects=false"  # only names are printed
     if options.barrier == "sb":
         seconds = 30.0 if options.timeout is None else max(options.timeout, 0.0)
-        query = f"?wait=sb&timeout={seconds:g}"
+        query += f"&wait=sb&timeout={seconds:g}"
         client.patience = PATIENCE + seconds
     results = _bulk(client, options.command, documents, query)
     alone = _failures(results) == 1
@@ -45,8 +45,7 @@ def apply(options: Options, client: Client, report: Report) -> None:
             doing = f'error when creating "{printable(source)}": '
             report.complain(status_text(resources.section(result, "status"), doing, alone=alone))
         else:
-            done = result.get("object") or document
-            report.say(f"{printable(resources.full_name(done))} {result.get('result')}")
+            report.say(f"{printable(resources.full_name(document))} {result.get('result')}")
 
 
 create = apply  # the verb is the command's name
