@@ -6,26 +6,23 @@ through the engine's queue; a request that is refused never reaches it.
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import structlog
-from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp
 
 from ovnreserve import __version__
 from ovnreserve.api import selectors
+from ovnreserve.api.desk import Desk
+from ovnreserve.api.http import Resource, big_json, body, json, quoted, shown, waiting
 from ovnreserve.engine import (
     Answer,
     Apply,
@@ -36,58 +33,12 @@ from ovnreserve.engine import (
     Patch,
     Refresh,
     Request,
-    Ticket,
     document,
 )
-from ovnreserve.model.errors import (
-    BadRequest,
-    MethodNotAllowed,
-    NotFound,
-    OutcomeUnknown,
-    Refused,
-    UnsupportedMediaType,
-)
+from ovnreserve.model.errors import BadRequest, NotFound, Refused, UnsupportedMediaType
 from ovnreserve.model.ip import API_VERSION, read, read_metadata, timestamp
 
 _log = structlog.get_logger(__name__)
-
-MAX_BODY: Final = 64 * 1024 * 1024
-MAX_TIMEOUT: Final = 600.0
-DEFAULT_TIMEOUT: Final = 30.0
-
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
-
-Handler = Callable[[HttpRequest], Awaitable[Response]]
-
-
-class Desk:
-    """Hands requests to the engine and the answers back to the coroutines that wait for them."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self._loop = asyncio.get_running_loop()
-        engine.deliver = self._deliver
-
-    def _deliver(self, tickets: list[Ticket]) -> None:
-        """In the engine's thread: one call into the event loop for all answers of a batch."""
-        self._loop.call_soon_threadsafe(_resolve, tickets)
-
-    async def ask(self, requests: list[Request], seconds: float, *, wait_sb: bool = False) -> list[Answer]:
-        """The answers, in order. OutcomeUnknown if the engine itself does not answer in time."""
-        future: asyncio.Future[list[Answer]] = self._loop.create_future()
-        self.engine.submit(requests, future, timeout=seconds, wait_sb=wait_sb)
-        try:
-            async with asyncio.timeout(seconds + 1):
-                return await future
-        except TimeoutError:
-            raise OutcomeUnknown("the daemon's writer is held up; it may still be done: look with get") from None
-
-
-def _resolve(tickets: list[Ticket]) -> None:
-    for ticket in tickets:
-        if not ticket.key.done():
-            ticket.key.set_result(ticket.answers)
 
 
 class Api:
@@ -100,73 +51,59 @@ class Api:
         self._remote = remote
         self._started = time.monotonic()
 
-    def application(self) -> Starlette:
+    def application(self) -> ASGIApp:
         group = "/apis/kubeovn.io/v1"
-        routes = [
-            Route(f"{group}/ips", self._guard(self._ips), methods=["GET", "POST"]),
-            Route(f"{group}/ips/{{name}}", self._guard(self._ip), methods=["GET", "PATCH", "DELETE"]),
-            Route("/apis/ovnreserve.io/v1/bulk", self._guard(self._bulk), methods=["POST"]),
-            Route("/apis/ovnreserve.io/v1/status", self._guard(self._status), methods=["GET"]),
-            Route(f"{group}/subnets", self._guard(self._subnets), methods=["GET"]),
-            Route(f"{group}/subnets/{{name}}", self._guard(self._subnet), methods=["GET"]),
-            Route("/api/v1/events", self._guard(self._events), methods=["GET"]),
-            Route("/version", self._guard(_version), methods=["GET"]),
-            Route("/api", self._guard(_api), methods=["GET"]),
-            Route("/apis", self._guard(_groups), methods=["GET"]),
-            Route(group, self._guard(_resources), methods=["GET"]),
-        ]
-        return Starlette(routes=routes, exception_handlers={HTTPException: _http_error, Exception: _internal_error})
-
-    @staticmethod
-    def _guard(handler: Handler) -> Handler:
-        async def guarded(request: HttpRequest) -> Response:
-            try:
-                return await handler(request)
-            except Refused as refused:
-                return _refusal(refused)
-            except ClientDisconnect:
-                return Response(status_code=499)
-
-        return guarded
+        resources = {
+            f"{group}/ips": Resource(GET=self._list, POST=self._create),
+            f"{group}/ips/{{name}}": Resource(GET=self._get, PATCH=self._patch, DELETE=self._delete),
+            "/apis/ovnreserve.io/v1/bulk": Resource(POST=self._bulk),
+            "/apis/ovnreserve.io/v1/status": Resource(GET=self._status),
+            f"{group}/subnets": Resource(GET=self._subnets),
+            f"{group}/subnets/{{name}}": Resource(GET=self._subnet),
+            "/api/v1/events": Resource(GET=self._events),
+            "/version": Resource(GET=_version),
+            "/api": Resource(GET=_api),
+            "/apis": Resource(GET=_groups),
+            group: Resource(GET=_resources),
+        }
+        routes = [Route(path, resource) for path, resource in resources.items()]
+        return Router(routes, redirect_slashes=False, default=Resource())
 
     # ---- IPs -------------------------------------------------------------------------------------------------------
 
-    async def _ips(self, request: HttpRequest) -> Response:
-        if request.method == "POST":
-            return await self._create(request)
+    async def _list(self, request: HttpRequest) -> Response:
         wanted = selectors.parse(request.query_params.get("labelSelector", ""))
         version = self._published.version
         found = [document(r, seen) for r, seen in self._published.all_ips()]
         items = [ip for ip in found if selectors.matches(wanted, ip.metadata.labels)]
-        return _json({
-            "apiVersion": API_VERSION, "kind": "IPList", "metadata": {"resourceVersion": str(version)}, "items": items,
-        })  # fmt: skip
+        metadata = {"resourceVersion": str(version)}
+        return json({"apiVersion": API_VERSION, "kind": "IPList", "metadata": metadata, "items": items})
 
     async def _create(self, request: HttpRequest) -> Response:
-        wanted = read(await _body(request))
+        wanted = read(await body(request))
         [answer] = await self._ask(request, [Create(wanted)])
         return self._one(answer, created=201)
 
-    async def _ip(self, request: HttpRequest) -> Response:
+    async def _get(self, request: HttpRequest) -> Response:
         name = request.path_params["name"]
-        if request.method == "PATCH":
-            return await self._patch(request, name)
-        if request.method == "DELETE":
-            [answer] = await self._ask(request, [Delete(name)])
-            return self._one(answer)
         ip = self._published.ip(name)
         if ip is None:
-            raise NotFound.of("ips", _shown(name))
-        return _json(ip)
+            raise NotFound.of("ips", shown(name))
+        return json(ip)
 
-    async def _patch(self, request: HttpRequest, name: str) -> Response:
+    async def _delete(self, request: HttpRequest) -> Response:
+        [answer] = await self._ask(request, [Delete(request.path_params["name"])])
+        return self._one(answer)
+
+    async def _patch(self, request: HttpRequest) -> Response:
+        name = request.path_params["name"]
         media = request.headers.get("content-type", "").partition(";")[0]
         if media != "application/merge-patch+json":
             raise UnsupportedMediaType(
                 f"the body of the request was in an unknown format - accepted media types include: "
-                f"application/merge-patch+json, not {_shown(media)}"
+                f"application/merge-patch+json, not {shown(media)}"
             )
-        patch = await _body(request, media)
+        patch = await body(request, media)
         labels, annotations = read_metadata(patch, name)
         version = (patch.get("metadata") or {}).get("resourceVersion") or ""
         requests: list[Request] = [Patch(name, labels, annotations, str(version))]
@@ -174,7 +111,7 @@ class Api:
         if spec:
             ip = self._published.ip(name)
             if ip is None:
-                raise NotFound.of("ips", _shown(name))
+                raise NotFound.of("ips", shown(name))
             if not isinstance(spec, dict):
                 raise BadRequest("spec is not a mapping")
             merged = {**msgspec.to_builtins(ip.spec), **spec}
@@ -187,10 +124,10 @@ class Api:
     def _one(self, answer: Answer, created: int = 200) -> Response:
         if answer.refused is not None:
             raise answer.refused
-        body = self._document(answer)
-        response = _json(body, created)
+        content = self._document(answer)
+        response = json(content, created)
         for warning in answer.warnings:
-            response.headers.append("warning", f'299 - "{_quoted(warning)}"')
+            response.headers.append("warning", f'299 - "{quoted(warning)}"')
         return response
 
     def _document(self, answer: Answer) -> Any:
@@ -202,15 +139,15 @@ class Api:
         return document(*found) if found is not None else _success(r.name, r.uid)
 
     async def _ask(self, request: HttpRequest, requests: list[Request]) -> list[Answer]:
-        timeout, wait_sb = _waiting(request)
+        timeout, wait_sb = waiting(request)
         return await self._desk.ask(requests, timeout, wait_sb=wait_sb)
 
     # ---- many at once ----------------------------------------------------------------------------------------------
 
     async def _bulk(self, request: HttpRequest) -> Response:
-        body = await _body(request)
-        verb = body.get("verb") if isinstance(body, dict) else None
-        items = body.get("items") if isinstance(body, dict) else None
+        bulk = await body(request)
+        verb = bulk.get("verb") if isinstance(bulk, dict) else None
+        items = bulk.get("items") if isinstance(bulk, dict) else None
         if verb not in ("apply", "create", "delete") or not isinstance(items, list):
             raise BadRequest('a bulk request is {"verb": "apply" | "create" | "delete", "items": [...]}')
         results: list[Any] = [None] * len(items)
@@ -226,7 +163,7 @@ class Api:
         whole = request.query_params.get("objects", "true") == "true"
         for index, answer in zip(places, answers, strict=True):
             results[index] = self._result(answer, whole=whole)
-        return _json({"results": results})
+        return json({"results": results})
 
     def _result(self, answer: Answer, *, whole: bool) -> dict[str, Any]:
         if answer.refused is not None:
@@ -243,15 +180,15 @@ class Api:
     async def _subnets(self, _request: HttpRequest) -> Response:
         await self._refresh()
         items = [subnet.document() for subnet in self._published.all_subnets()]
-        return _big_json({"apiVersion": API_VERSION, "kind": "SubnetList", "metadata": {}, "items": items})
+        return big_json({"apiVersion": API_VERSION, "kind": "SubnetList", "metadata": {}, "items": items})
 
     async def _subnet(self, request: HttpRequest) -> Response:
         name = request.path_params["name"]
         await self._refresh()
         found = [subnet for subnet in self._published.all_subnets() if subnet.name == name]
         if not found:
-            raise NotFound.of("subnets", _shown(name))
-        return _big_json(found[0].document())
+            raise NotFound.of("subnets", shown(name))
+        return big_json(found[0].document())
 
     async def _refresh(self) -> None:
         """Let the engine bring the counts up to date; if it is held up, what it published last has to do."""
@@ -268,7 +205,7 @@ class Api:
                 name = value
         entries = await run_in_threadpool(self._desk.engine.journal, name)
         items = [_event(number, entry) for number, entry in enumerate(entries)]
-        return _json({"apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": items})
+        return json({"apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": items})
 
     async def _status(self, _request: HttpRequest) -> Response:
         published = self._published
@@ -304,7 +241,7 @@ class Api:
             "json": "fast",
             "uptime": round(time.monotonic() - self._started, 1),
         }
-        return _json(status)
+        return json(status)
 
 
 def _request(verb: str, item: Any) -> Request:
@@ -316,67 +253,8 @@ def _request(verb: str, item: Any) -> Request:
     if not isinstance(name, str) or not name:
         raise BadRequest("metadata.name is required")
     if item.get("kind", "IP") != "IP":
-        raise BadRequest(f"kind {_shown(str(item.get('kind')))} cannot be deleted")
+        raise BadRequest(f"kind {shown(str(item.get('kind')))} cannot be deleted")
     return Delete(name)
-
-
-def _waiting(request: HttpRequest) -> tuple[float, bool]:
-    wait = request.query_params.get("wait", "none")
-    if wait not in ("none", "sb"):
-        raise BadRequest(f"wait={_shown(wait)}: must be none or sb")
-    text = request.query_params.get("timeout", "")
-    try:
-        timeout = float(text.removesuffix("s")) if text else DEFAULT_TIMEOUT
-    except ValueError:
-        timeout = -1.0
-    if not 0 < timeout <= MAX_TIMEOUT:
-        raise BadRequest(f"timeout={_shown(text)}: must be a number of seconds, above 0 and at most {MAX_TIMEOUT:g}")
-    return timeout, wait == "sb"
-
-
-async def _body(request: HttpRequest, media: str = "application/json") -> Any:
-    """The decoded body. Raises BadRequest for what is no JSON or too large."""
-    declared = request.headers.get("content-type", media).partition(";")[0].strip()
-    if declared != media:
-        raise UnsupportedMediaType(f"the body must be {media}, not {_shown(declared)}")
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY:
-            raise BadRequest(f"the body is larger than {MAX_BODY >> 20} MiB")
-        chunks.append(chunk)
-    try:
-        return _decode(b"".join(chunks))
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise BadRequest(f"the body is not valid JSON: {_shown(str(error))}") from None
-
-
-def _json(value: Any, code: int = 200) -> Response:
-    return Response(_encode(value), code, media_type="application/json")
-
-
-def _big_json(value: Any) -> Response:
-    """For integers of any size, such as how many addresses an IPv6 subnet has."""
-    return Response(json.dumps(value, separators=(",", ":")), 200, media_type="application/json")
-
-
-def _refusal(refused: Refused) -> Response:
-    return _json(refused.status(), refused.code)
-
-
-async def _http_error(_request: HttpRequest, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
-    if error.status_code == 405:
-        return _refusal(MethodNotAllowed("the server does not allow this method on the requested resource", kind=""))
-    if error.status_code == 404:
-        return _refusal(NotFound("the server could not find the requested resource", kind=""))
-    return _refusal(BadRequest(_shown(str(error.detail)), kind=""))
-
-
-async def _internal_error(_request: HttpRequest, error: Exception) -> Response:
-    _log.error("request_failed", exc_info=error)
-    return _refusal(Refused("internal error; the daemon's log says more", kind=""))
 
 
 def _success(name: str, uid: str) -> dict[str, Any]:
@@ -395,30 +273,22 @@ def _event(number: int, entry: Entry) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _shown(text: str) -> str:
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[:253])
-
-
-def _quoted(text: str) -> str:
-    return _shown(text).replace("\\", "\\\\").replace('"', '\\"').encode("ascii", "replace").decode()
-
-
 # ---- discovery -----------------------------------------------------------------------------------------------------
 
 
 async def _version(_request: HttpRequest) -> Response:
     major, minor = __version__.split(".")[:2]
-    return _json({"major": major, "minor": minor, "gitVersion": f"v{__version__}", "platform": "linux"})
+    return json({"major": major, "minor": minor, "gitVersion": f"v{__version__}", "platform": "linux"})
 
 
 async def _api(_request: HttpRequest) -> Response:
-    return _json({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
+    return json({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
 
 
 async def _groups(_request: HttpRequest) -> Response:
     version = {"groupVersion": API_VERSION, "version": "v1"}
     group = {"name": "kubeovn.io", "versions": [version], "preferredVersion": version}
-    return _json({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group]})
+    return json({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group]})
 
 
 async def _resources(_request: HttpRequest) -> Response:
@@ -429,6 +299,4 @@ async def _resources(_request: HttpRequest) -> Response:
     subnet = {
         "name": "subnets", "singularName": "subnet", "namespaced": False, "kind": "Subnet", "verbs": ["get", "list"],
     }  # fmt: skip
-    return _json(
-        {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": API_VERSION, "resources": [ip, subnet]}
-    )
+    return json({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": API_VERSION, "resources": [ip, subnet]})

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +35,7 @@ def listen(path: Path) -> socket.socket:
 class Server:
     """uvicorn with httptools over a socket that is already listening. `make` is called in its event loop."""
 
-    def __init__(self, listener: socket.socket, path: Path, make: Callable[[], Starlette]) -> None:
+    def __init__(self, listener: socket.socket, path: Path, make: Callable[[], ASGIApp]) -> None:
         self._listener = listener
         self._path = path
         self._make = make
@@ -64,7 +64,7 @@ class Server:
             self._ready.set()
         config = uvicorn.Config(
             application, http="httptools", loop="asyncio", lifespan="off", log_config=None, access_log=False,
-            server_header=False, timeout_graceful_shutdown=3, backlog=BACKLOG,
+            server_header=False, proxy_headers=False, timeout_graceful_shutdown=3, backlog=BACKLOG,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         await self._server.serve(sockets=[self._listener])

@@ -1,0 +1,50 @@
+"""The desk between the event loop and the engine's thread."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from ovnreserve.engine import Answer, Engine, Request, Ticket
+from ovnreserve.model.errors import OutcomeUnknown
+
+_SWEEP: Final = 0.5
+
+
+class Desk:
+    """Hands requests to the engine and the answers back to the coroutines that wait for them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._loop = asyncio.get_running_loop()
+        self._asked: dict[asyncio.Future[list[Answer]], float] = {}
+        engine.deliver = self._deliver
+        self._sweep()
+
+    def _deliver(self, tickets: list[Ticket]) -> None:
+        """In the engine's thread: one call into the event loop for all answers of a batch."""
+        self._loop.call_soon_threadsafe(_resolve, tickets)
+
+    async def ask(self, requests: list[Request], seconds: float, *, wait_sb: bool = False) -> list[Answer]:
+        """The answers, in order. OutcomeUnknown if the engine itself does not answer in time."""
+        future: asyncio.Future[list[Answer]] = self._loop.create_future()
+        self._asked[future] = self._loop.time() + seconds + 1
+        self.engine.submit(requests, future, timeout=seconds, wait_sb=wait_sb)
+        try:
+            return await future
+        finally:
+            del self._asked[future]
+
+    def _sweep(self) -> None:
+        """The engine answers in time, unless it is held up itself (by a disk that hangs). One timer for all who ask."""
+        now = self._loop.time()
+        for future, until in self._asked.items():
+            if until <= now and not future.done():
+                future.set_exception(OutcomeUnknown("the daemon is held up; it may still be done: look with get"))
+        self._loop.call_later(_SWEEP, self._sweep)
+
+
+def _resolve(tickets: list[Ticket]) -> None:
+    for ticket in tickets:
+        if not ticket.key.done():
+            ticket.key.set_result(ticket.answers)
