@@ -130,7 +130,8 @@ def run(capsys):
 
 def test_apply_sends_all_documents_of_all_files_as_one_request(server, run, tmp_path):
     (tmp_path / "a.yaml").write_text(manifest("a", "b"))
-    (tmp_path / "c.json").write_text(json.dumps({"kind": "IP", "metadata": {"name": "c"}, "spec": {"n": 1}}))
+    c = {"apiVersion": "kubeovn.io/v1", "kind": "IP", "metadata": {"name": "c"}, "spec": {"n": 1}}
+    (tmp_path / "c.json").write_text(json.dumps(c))
     results = [
         {"result": "created", "object": ip("a"), "warnings": ["too close"]},
         {"result": "unchanged", "object": ip("b"), "warnings": ["too close"]},
@@ -154,7 +155,7 @@ def test_apply_sends_all_documents_of_all_files_as_one_request(server, run, tmp_
                 }
                 for name in "ab"
             ]
-            + [{"kind": "IP", "metadata": {"name": "c"}, "spec": {"n": 1}}],
+            + [c],
         }
     ]
 

@@ -66,9 +66,10 @@ class Appctl:
         """Let the `ovs.poller.Poller` wake up when there is something to do for `run`."""
         self._server.wait(poller)
 
-    def block(self, wake: int) -> None:
-        """Sleep until there is something to do for `run`, or the file descriptor `wake` is readable."""
+    def block(self, wake: int, seconds: float) -> None:
+        """Sleep until there is something to do for `run`, the descriptor `wake` is readable, or the time is over."""
         poller = ovs.poller.Poller()
+        poller.timer_wait(int(seconds * 1000))
         poller.fd_wait(wake, ovs.poller.POLLIN)
         self.wait(poller)
         poller.block()

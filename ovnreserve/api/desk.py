@@ -18,6 +18,7 @@ class Desk:
         self.engine = engine
         self._loop = asyncio.get_running_loop()
         self._asked: dict[asyncio.Future[list[Answer]], float] = {}
+        self._waking = False
         engine.deliver = self._deliver
         self._sweep()
 
@@ -30,10 +31,19 @@ class Desk:
         future: asyncio.Future[list[Answer]] = self._loop.create_future()
         self._asked[future] = self._loop.time() + seconds + 1
         self.engine.submit(requests, future, timeout=seconds, wait_sb=wait_sb)
+        if not self._waking:
+            # What else has come in this turn of the event loop goes along, and the two threads alternate instead of
+            # contending: woken for each request, the engine began with a batch of one while 63 others were being read.
+            self._waking = True
+            self._loop.call_soon(self._wake)
         try:
             return await future
         finally:
             del self._asked[future]
+
+    def _wake(self) -> None:
+        self._waking = False
+        self.engine.wake()
 
     def _sweep(self) -> None:
         """The engine answers in time, unless it is held up itself (by a disk that hangs). One timer for all who ask."""

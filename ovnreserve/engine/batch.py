@@ -26,15 +26,20 @@ class Planned(NamedTuple):
 class Batch:
     def __init__(self, world: World) -> None:
         self.planned: list[Planned] = []
+        self.doubtful: list[Work] = []
+        """Requests to be refused, if they still are when the database's latest has been seen: somebody may have made
+        what is missing, or removed what is in the way, just before asking.
+        """
         self.transaction: Transaction | None = None
         self.barrier = False
         self._world = world
         self._before: list[tuple[str, Reservation | None]] = []
-        self._withheld: list[tuple[str, frozenset[int]]] = []
+        self._withheld: dict[str, frozenset[int]] = {}
+        self._quarantined: list[tuple[str, int, int, float]] = []
         self._switches: dict[str, None] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.planned)
+        return bool(self.planned or self.doubtful)
 
     def accept(self, work: Work, plan: Plan, now: float, *, needs_barrier: bool) -> None:
         """Take a plan, and make the world what it will be once it is carried out."""
@@ -43,6 +48,8 @@ class Batch:
         world = self._world
         if plan.reservation is not None and plan.result != "unchanged":
             self._keep(plan.reservation.name)
+            self._keep_switch(plan.reservation.switch)
+            self._quarantined += [(plan.reservation.switch, *held) for held in world.quarantined(plan.reservation)]
             world.put(plan.reservation)
         elif plan.result == "deleted":
             self._keep(work.name)
@@ -55,12 +62,13 @@ class Batch:
                     self._touch(r)
                     if world.reservations.get(r.name) is r:
                         self._keep(r.name)
+                        self._keep_switch(r.switch)
                         world.drop(r.name, quarantined_at=now)
                 case WriteExcludes(switch, withheld):
                     self._switches[switch] = None
                     segment = world.segments.get(switch)
                     if segment is not None:
-                        self._withheld.append((switch, frozenset(segment.withheld)))
+                        self._keep_switch(switch)
                         segment.withhold(withheld)
                 case Barrier():
                     self.barrier = True
@@ -72,17 +80,24 @@ class Batch:
     def _keep(self, name: str) -> None:
         self._before.append((name, self._world.reservations.get(name)))
 
+    def _keep_switch(self, switch: str) -> None:
+        segment = self._world.segments.get(switch)
+        if segment is not None and switch not in self._withheld:
+            self._withheld[switch] = frozenset(segment.withheld)
+
     def undo(self) -> None:
         """Make the world what it was before the first plan."""
-        for switch, withheld in reversed(self._withheld):
-            segment = self._world.segments.get(switch)
-            if segment is not None:
-                segment.withhold(frozenset(withheld & {a for family, a in segment.reserved if family == 4}))
         for name, before in reversed(self._before):
             if before is None:
                 self._world.drop(name)
             else:
                 self._world.put(before)
+        for switch, withheld in self._withheld.items():
+            segment = self._world.segments.get(switch)
+            if segment is not None:  # perhaps one that came meanwhile
+                segment.withhold(frozenset(a for a in withheld if (4, a) in segment.reserved))
+        for quarantined in self._quarantined:
+            self._world.quarantine(*quarantined)
 
     def undo_released(self) -> None:
         """Put back what was to be gone: whether it is, will be found by comparing."""

@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from ovnreserve.engine.settlement import entry
-from ovnreserve.ledger.ledger import Entry, Ledger, LedgerError
+from ovnreserve.ledger.ledger import Entry, Ledger, LedgerError, quarantine_of
 from ovnreserve.model.addresses import parse_either
 from ovnreserve.model.reservation import Reservation, reservation_of
 from ovnreserve.northbound.replica import Replica
@@ -39,8 +39,10 @@ def compare_stores(
     merged = revision.merge(theirs, ledger.vector)
     if verdicts.puts or verdicts.drops or merged != ledger.vector:
         drops = [r.name for r in verdicts.drops]
+        released = [r for r in verdicts.drops if r.name not in verdicts.superseded]
+        kept = [address for r in released for address in quarantine_of(r, now)]
         try:
-            ledger.commit(verdicts.puts, drops, journal=_journal(verdicts, before, now), vector=merged)
+            ledger.commit(verdicts.puts, drops, journal=_journal(verdicts, before, now), quarantine=kept, vector=merged)
         except LedgerError as error:
             _log.error("ledger_failed", error=str(error))
             return None

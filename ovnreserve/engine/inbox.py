@@ -24,8 +24,7 @@ _TOO_MANY: Final = Unavailable("too many requests are waiting; ask again")
 
 
 class Inbox:
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting = 0
         self._incoming: deque[tuple[list[Request], Ticket]] = deque()
@@ -41,7 +40,6 @@ class Inbox:
         with self._lock:
             self._waiting += len(requests)
         self._incoming.append((requests, ticket))
-        self._wake()
 
     def take(self) -> Iterator[tuple[Request, Ticket, int]]:
         """What has come since, in order."""

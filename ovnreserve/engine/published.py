@@ -19,6 +19,8 @@ class Published:
         self.version = 0
         self.state = "disconnected"
         self.since = 0.0
+        self.busy_at = 0.0
+        """When the last batch was begun (monotonic)."""
         self.problem = ""
         self.schema = ""
         self.ports = 0

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from ovnreserve.engine.published import Published
-from ovnreserve.plan.status import observe
+from ovnreserve.plan.outcome import Event
+from ovnreserve.plan.status import observe, remarks
 from ovnreserve.plan.subnets import describe_subnet
 from ovnreserve.plan.world import World
 
@@ -24,8 +25,11 @@ class Publisher:
         self._ips: set[str] = set()
         self._subnets: set[str] = set()
         self._enforced: set[str] = set()
-        self._not_enforced: list[str] = []
+        self._not_enforced: deque[str] = deque()
+        self._passed = 0
+        """How many have left `_not_enforced`."""
         self._to_enforce: deque[str] = deque()
+        self._remarks: list[Event] = []
 
     def changed(self, names: Iterable[str]) -> None:
         """Something about these reservations is, or may be, different."""
@@ -38,13 +42,19 @@ class Publisher:
         """ovn-northd will have seen these once a later barrier has passed."""
         self._not_enforced.extend(names)
 
-    def enforced(self, first: Iterable[str]) -> None:
-        """ovn-northd has seen all that was committed; `first` are those whose clients wait for it."""
+    @property
+    def mark(self) -> int:
+        """Stands for all that has been committed so far."""
+        return self._passed + len(self._not_enforced)
+
+    def enforced(self, first: Iterable[str], mark: int) -> None:
+        """ovn-northd has seen what was committed up to the mark; `first` are those whose clients wait for it."""
         for name in first:
             self._enforced.add(name)
             self._ips.add(name)
-        self._to_enforce.extend(self._not_enforced)
-        self._not_enforced = []
+        while self._passed < mark:
+            self._to_enforce.append(self._not_enforced.popleft())
+            self._passed += 1
 
     def is_enforced(self, name: str) -> bool:
         return name in self._enforced
@@ -74,8 +84,14 @@ class Publisher:
                 continue
             seen = observe(self._world, r, before[1] if before else None, now, awaited=name in self._enforced)
             ips[name] = (r, seen)
+            self._remarks.extend(remarks(name, before[1] if before else None, seen))
         self._ips.clear()
         self._published.version = self._next_version()
+
+    def take_remarks(self) -> list[Event]:
+        """What is worth the journal of what was published since the last call."""
+        remarks_, self._remarks = self._remarks, []
+        return remarks_
 
     def publish_subnets(self) -> None:
         """Bring the subnets that changed up to date: only done when somebody asks."""

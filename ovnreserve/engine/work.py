@@ -78,10 +78,11 @@ class Work:
     """One thing to plan and carry out: a request, or without a ticket a task of the engine's own.
 
     `patience` is until when ovn-northd is waited for, set at the first time that a plan asks for it. `attempt` is a
-    plan whose commit has an unknown outcome: should its reservation turn up, that was this work's success.
+    plan whose commit has an unknown outcome: should its reservation turn up, that was this work's success. `certain`
+    once the database has been asked for its latest since a plan was refused.
     """
 
-    __slots__ = ("attempt", "attempts", "index", "name", "patience", "plan", "ticket")
+    __slots__ = ("attempt", "attempts", "certain", "index", "name", "patience", "plan", "ticket")
 
     def __init__(
         self, name: str, plan: Callable[[Context], Plan], ticket: Ticket | None = None, index: int = 0
@@ -93,6 +94,7 @@ class Work:
         self.patience: float | None = None
         self.attempt: Plan | None = None
         self.attempts = 0
+        self.certain = False
 
     @property
     def wait_sb(self) -> bool:

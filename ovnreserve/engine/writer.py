@@ -88,7 +88,7 @@ class Engine:
         self._random = random or Random(SystemRandom().getrandbits(256))  # noqa: S311 - uids and MACs are no secrets
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = threading.Event()
-        self._inbox = Inbox(self._wake)
+        self._inbox = Inbox()
         self._tasks = Tasks(self.world, northbound.replica)
         self._settlement = Settlement(ledger)
         self._publisher = Publisher(self.world, self.published, ledger.next_version)
@@ -106,7 +106,10 @@ class Engine:
     # ---- any thread ------------------------------------------------------------------------------------------------
 
     def submit(self, requests: list[Request], key: Any, *, timeout: float = 30.0, wait_sb: bool = False) -> None:
-        """Queue a client's requests; a Ticket with `key` and their answers in order is delivered, whatever happens."""
+        """Queue a client's requests; a Ticket with `key` and their answers in order is delivered, whatever happens.
+
+        The engine looks at them in its next turn: `wake` it once all that is at hand has been submitted.
+        """
         self._inbox.submit(requests, key, timeout, wait_sb=wait_sb)
 
     def journal(self, name: str | None = None) -> list[Entry]:
@@ -116,9 +119,10 @@ class Engine:
     def stop(self) -> None:
         """Have `run` finish what is under way and return."""
         self._stopping.set()
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Have the engine take its next turn at once."""
         os.eventfd_write(self._event, 1)
 
     # ---- the loop --------------------------------------------------------------------------------------------------
@@ -139,6 +143,7 @@ class Engine:
         self._start_batch()
         self._inbox.expire(self._uncertain)
         self._publisher.publish()
+        self._note(*self._publisher.take_remarks())
         self._deliver()
         if self._batch is None and time.monotonic() >= self._settlement.due:
             self._settlement.write()
@@ -175,11 +180,13 @@ class Engine:
                 self._block(0.05)
         for _request, ticket, index in self._inbox.take():
             self._inbox.reply(ticket, index, Answer("error", refused=_STOPPING))
-        for work in (*self._queue, *self._deferred):
+        doubtful = self._batch.doubtful if self._batch is not None else ()
+        for work in (*self._queue, *self._deferred, *doubtful):
             self._refuse(work, _STOPPING)
         self._barriers.check(None, float("inf"))
-        self._settlement.write()
         self._publisher.publish()
+        self._note(*self._publisher.take_remarks())
+        self._settlement.write()
         self._deliver()
         self._northbound.close()
         self._ledger.close()
@@ -223,11 +230,14 @@ class Engine:
             )
             self._note(Event("Warning", "PortMoved", name, message))
 
-    def _note(self, event: Event) -> None:
-        """Log and journal something that happened outside of a batch."""
-        _log.warning(_snake(event.reason), name=event.name, message=event.message)
-        r = self.world.reservations.get(event.name)
-        self._settlement.note([entry(event, r.uid if r is not None else "", time.time())])
+    def _note(self, *events: Event) -> None:
+        """Log and journal what happened outside of a batch."""
+        if events:
+            reservations, now = self.world.reservations, time.time()
+            uids = (r.uid if (r := reservations.get(event.name)) is not None else "" for event in events)
+            entries = [entry(event, uid, now) for event, uid in zip(events, uids, strict=True)]
+            _log_events(entries)
+            self._settlement.note(entries)
 
     # ---- states ----------------------------------------------------------------------------------------------------
 
@@ -323,6 +333,7 @@ class Engine:
             return
         wall = time.time()
         self.world.end_quarantine(wall - self._quarantine)
+        self.published.busy_at = now
         batch = Batch(self.world)
         for _ in range(min(len(self._queue), MAX_BATCH)):
             self._plan(self._queue.popleft(), batch, now, wall)
@@ -337,11 +348,17 @@ class Engine:
         try:
             plan = work.plan(Context(wall, self._random, self._ledger.next_version(), patient))
         except Refused as refused:
-            self._refuse(work, refused)
+            if work.certain or work.ticket is None:
+                self._refuse(work, refused)
+            else:
+                batch.doubtful.append(work)
         except Defer:
             if work.patience is None:
                 work.patience = now + PATIENCE
             self._deferred.append(work)
+        except Exception:  # noqa: BLE001 - planning changes nothing, so one request's trouble is its own
+            _log.exception("plan_failed", name=work.name)
+            self._refuse(work, Refused("internal error; the log of ovnreserved says more", name=work.name))
         else:
             needs_barrier = work.wait_sb and not (plan.result == "unchanged" and self._publisher.is_enforced(work.name))
             batch.accept(work, plan, wall, needs_barrier=needs_barrier)
@@ -376,14 +393,19 @@ class Engine:
                 batch.undo()
                 for work, _plan in batch.planned:
                     self._refuse(work, Unavailable(f"nothing was changed: {error}"))
+                self._queue.extend(batch.doubtful)
                 return
         self._publisher.changed(work.name for work, _plan in batch.planned)
-        if not needs_northbound:
+        operations = Operations(self._northbound.replica)
+        if needs_northbound:
+            operations.build(batch.steps, batch.excludes(), revision.encode(self._ledger.vector), barrier=batch.barrier)
+        else:
             for work, plan in batch.planned:
                 self._answer(work, Answer(plan.result, plan.reservation, plan.warnings))
-            return
-        operations = Operations(self._northbound.replica)
-        operations.build(batch.steps, batch.excludes(), revision.encode(self._ledger.vector), barrier=batch.barrier)
+            if not batch.doubtful:
+                return
+            batch.planned.clear()
+            operations.look()
         batch.transaction = self._northbound.commit(operations)
         self._batch = batch
         self._advance()
@@ -413,6 +435,9 @@ class Engine:
             case _:
                 self._take_back(batch)
                 self._reject(batch, culprit, error)
+        for work in batch.doubtful:
+            work.certain = outcome not in (Outcome.NOT_SENT, Outcome.UNKNOWN)
+        self._queue.extendleft(reversed(batch.doubtful))
 
     # ---- how a transaction may end ---------------------------------------------------------------------------------
 
@@ -447,7 +472,7 @@ class Engine:
             self._barriers.add(Awaited(target, now + RELEASE_BARRIER, partial(self._released, releasing)))
         if waiting:
             until = max(work.ticket.deadline for work, _answer in waiting if work.ticket is not None)
-            self._barriers.add(Awaited(target, until, partial(self._enforced, waiting)))
+            self._barriers.add(Awaited(target, until, partial(self._enforced, waiting, self._publisher.mark)))
 
     def _acknowledge(self, batch: Batch, planned: Planned, held: list[str], releasing: list[str]) -> Answer:
         """The plan is carried out: its reservation is held, or on its way out, or gone."""
@@ -525,10 +550,10 @@ class Engine:
                 self._note(Event("Warning", "BarrierTimeout", name, message))
         self._tasks.release_seen(names)
 
-    def _enforced(self, waiting: list[tuple[Work, Answer]], seen: bool) -> None:
+    def _enforced(self, waiting: list[tuple[Work, Answer]], mark: int, seen: bool) -> None:
         if not seen:
             return  # each has had its answer at its own deadline
-        self._publisher.enforced([work.name for work, _answer in waiting])
+        self._publisher.enforced([work.name for work, _answer in waiting], mark)
         for work, answer in waiting:
             self._answer(work, answer)
 

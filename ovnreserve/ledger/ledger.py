@@ -4,17 +4,22 @@ SQLite in WAL mode with synchronous=FULL: one commit is one fsync, within 7 % of
 section 2). One thread owns the connection and writes whole batches; readers of the journal open their own connection.
 
 The ledger counts its commits that precede a northbound transaction under its incarnation (plan/revision.py);
-resourceVersions are taken from a counter whose ceiling is stored in blocks, so that it only ever grows, also over a
-crash.
+resourceVersions are taken from a counter whose ceiling is stored in blocks before any of a block is used, so that it
+only ever grows, also over a crash; it jumps past what other daemons gave to reservations that are taken over.
+
+Two programs with one ledger would count under one incarnation and each believe it knew the other's commits. So the
+file `ledger.db.lock` is locked for as long as the ledger is open.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sqlite3
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -54,23 +59,27 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            os.chmod(path, 0o600)  # noqa: PTH101
-            self._db.execute("PRAGMA locking_mode = NORMAL")
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA busy_timeout = 5000")
-            self._migrate()
-            self.incarnation = self._own_incarnation()
-        except (OSError, sqlite3.Error) as error:
-            raise LedgerError(f"{path}: cannot be opened ({error})") from None
-        self.vector: dict[str, int] = json.loads(self._meta("vector", "{}"))
-        self._version = self._ceiling = int(self._meta("resource_version", "0"))
+        with ExitStack() as opened:
+            try:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                opened.callback(os.close, _locked(path.with_name(f"{path.name}.lock")))
+                self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+                opened.callback(self._db.close)
+                os.chmod(path, 0o600)  # noqa: PTH101
+                self._db.execute("PRAGMA locking_mode = NORMAL")
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._db.execute("PRAGMA busy_timeout = 5000")
+                self._migrate()
+                self.incarnation = self._own_incarnation()
+                self.vector: dict[str, int] = json.loads(self._meta("vector", "{}"))
+                self._version = self._ceiling = int(self._meta("resource_version", "0"))
+            except (OSError, sqlite3.Error, ValueError) as error:
+                raise LedgerError(f"{path}: cannot be opened ({error})") from None
+            self._opened = opened.pop_all()
 
     def close(self) -> None:
-        self._db.close()
+        self._opened.close()
 
     def _migrate(self) -> None:
         applied = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -110,7 +119,12 @@ class Ledger:
         return self._db.execute(query, (uid,)).fetchone() is not None
 
     def next_version(self) -> int:
-        """A resourceVersion greater than any before."""
+        """A resourceVersion greater than any before. With a full disk it goes on all the same: a crash just then
+        would repeat some.
+        """
+        if self._version >= self._ceiling:
+            with suppress(LedgerError):
+                self.commit()
         self._version += 1
         return self._version
 
@@ -135,7 +149,9 @@ class Ledger:
         new_vector = dict(self.vector if vector is None else vector)
         if count:
             new_vector[self.incarnation] = new_vector.get(self.incarnation, 0) + 1
-        ceiling = self._ceiling if self._version < self._ceiling else self._version + BLOCK
+        puts = list(puts)
+        version = max((self._version, *(r.resource_version for r in puts)))
+        ceiling = self._ceiling if version + BLOCK // 2 < self._ceiling else version + BLOCK
         db = self._db
         try:
             db.execute("BEGIN IMMEDIATE")
@@ -159,10 +175,21 @@ class Ledger:
         except sqlite3.Error as error:
             raise LedgerError(f"{self.path}: cannot be written ({error})") from error
         self.vector = new_vector
-        self._ceiling = ceiling
+        self._version, self._ceiling = version, ceiling
 
     def prune_quarantine(self, before: float) -> None:
         self._db.execute("DELETE FROM quarantine WHERE since <= ?", (before,))
+
+
+def _locked(path: Path) -> int:
+    """The file descriptor that keeps the lock. Raises LedgerError if another has it."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise LedgerError(f"{path}: another ovnreserved uses this ledger; give each its own --state-dir") from None
+    return lock
 
 
 def read_journal(path: Path, name: str | None = None, limit: int = 500) -> list[Entry]:

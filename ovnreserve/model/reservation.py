@@ -132,7 +132,7 @@ def external_ids_of(r: Reservation) -> dict[str, str]:
 
 def dns_records_of(r: Reservation) -> dict[str, str]:
     """The `records` column of its DNS row: what an operator sees who attaches it to a switch."""
-    return {r.name: " ".join(r.addresses)}
+    return {f"{r.pod_name}.{r.namespace}": " ".join(r.addresses)}
 
 
 def reservation_of(ids: dict[str, str]) -> Reservation | None:

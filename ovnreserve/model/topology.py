@@ -193,7 +193,7 @@ def switch_of(uuid: str, row: Mapping[str, Any]) -> Switch:
         row["name"],
         v4,
         _ipv6_prefix(config.get("ipv6_prefix")),
-        v4 is not None,
+        v4 is not None and v4.prefixlen < 32,  # ovn-northd: bad 'subnet'
         config.get(EXCLUDE_IPS),
         ids.get(EXCLUDED_MARK),
         ids.get(PROVIDER) or DEFAULT_PROVIDER,

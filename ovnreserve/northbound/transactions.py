@@ -22,6 +22,7 @@ from ovnreserve.model.reservation import (
     REVISION,
     UID,
     Reservation,
+    State,
     dns_records_of,
     external_ids_of,
 )
@@ -43,6 +44,7 @@ Operation = dict[str, Any]
 
 REVISION_BLAME: Final = "(revision)"
 _COMMENT_NAMES: Final = 20
+_ONLY_BARRIER: Final = "await ovn-northd"
 
 
 class Operations:
@@ -52,6 +54,10 @@ class Operations:
         self._replica = replica
         self.operations: list[Operation] = []
         self.blame: list[str] = []
+        self._guarded: set[str] = set()
+        """Rows as they were seen before this transaction: a second guard would meet what the first step has written."""
+        self._records: dict[str, Operation] = {}
+        """What writes a reservation's record, by uid: of several steps of one batch for it the last counts."""
 
     def build(
         self, steps: Iterable[tuple[str, Step]], excludes: Mapping[str, str], revision: str, *, barrier: bool = False
@@ -62,17 +68,19 @@ class Operations:
         exclude_ips may change, `revision` the ledger's vector from this transaction on; with `barrier`, ovn-northd is
         asked to answer.
         """
-        names: dict[str, None] = {}
+        verbs: dict[str, dict[str, None]] = {}
+        said: set[str] = set()
         self._revision(revision)
         for switch, ours in excludes.items():
             self._excludes(switch, ours)
         for name, step in steps:
-            names[name] = None
+            if name not in said:
+                said.add(name)
+                verb, what = self._saying(step)
+                verbs.setdefault(verb, {})[what] = None
             match step:
-                case PutRecord(r):
-                    self._put_record(name, r)
-                case UpdateRecord(r):
-                    self._update_record(name, r)
+                case PutRecord(r) | UpdateRecord(r):
+                    self._write_record(name, r)
                 case DropRecord(r):
                     self._drop_record(name, r)
                 case WriteAddresses(port, seen, addresses, reservation):
@@ -90,8 +98,29 @@ class Operations:
                     barrier = True
         if barrier:
             self._add("", op="mutate", table="NB_Global", where=[], mutations=[["nb_cfg", "+=", 1]])
-        self._add("", op="comment", comment=_comment(list(names)))
+        self._add("", op="comment", comment=_comment(verbs))
         self._add("", op="commit", durable=True)
+
+    def look(self) -> None:
+        """Nothing but a question: whatever had changed before it is known when the reply is there."""
+        self._add("", op="comment", comment="ovnreserve: look")
+
+    def _saying(self, step: Step) -> tuple[str, str]:
+        """Verb and name of the first step that is for a name: what the comment says of all of them."""
+        match step:
+            case PutRecord(r):
+                return "reserve" if r.state is State.INTENDED else "republish", r.name
+            case UpdateRecord(r):
+                return "label" if r.deleted is None else "release", r.name
+            case DropRecord(r):
+                return "free", r.name
+            case WriteAddresses():
+                return "bind", step.reservation
+            case WriteExcludes(switch) | DeletePort(_, switch):
+                row = self._replica.tables["Logical_Switch"].get(switch, {})
+                return "repair", row.get("name") or switch
+            case Barrier():
+                return _ONLY_BARRIER, ""
 
     def _add(self, blame: str, **operation: Any) -> None:
         self.operations.append(operation)
@@ -106,8 +135,9 @@ class Operations:
     def _revision(self, revision: str) -> None:
         ids = _map({KIND: KIND_LEDGER, REVISION: revision})
         for uuid in sorted(self._replica.ledger_rows):
-            seen = self._replica.tables["DNS"][uuid]["external_ids"].get(REVISION, "")
-            where = [*_is(uuid), ["external_ids", "includes", _map({REVISION: seen})]]
+            there = self._replica.tables["DNS"][uuid]["external_ids"]
+            seen = {key: there[key] for key in (KIND, REVISION) if key in there}
+            where = [*_is(uuid), ["external_ids", "includes", _map(seen)]]
             self._wait_exists(REVISION_BLAME, "DNS", where)
             self._add(REVISION_BLAME, op="update", table="DNS", where=_is(uuid), row={"external_ids": ids})
             return
@@ -117,21 +147,18 @@ class Operations:
         )
         self._add(REVISION_BLAME, op="insert", table="DNS", row={"external_ids": ids})
 
-    def _put_record(self, name: str, r: Reservation) -> None:
-        if self._replica.record(r.name, r.uid) is not None:
-            self._update_record(name, r)
-            return
+    def _write_record(self, name: str, r: Reservation) -> None:
         row = {"records": _map(dns_records_of(r)), "external_ids": _map(external_ids_of(r))}
-        self._add(name, op="insert", table="DNS", row=row)
-
-    def _update_record(self, name: str, r: Reservation) -> None:
         record = self._replica.record(r.name, r.uid)
-        if record is None:
-            self._put_record(name, r)
+        if r.uid in self._records:
+            self._records[r.uid]["row"] = row
             return
-        self._guard_record(name, record)
-        row = {"records": _map(dns_records_of(r)), "external_ids": _map(external_ids_of(r))}
-        self._add(name, op="update", table="DNS", where=_is(record[0]), row=row)
+        if record is None:
+            self._add(name, op="insert", table="DNS", row=row)
+        else:
+            self._guard_record(name, record)
+            self._add(name, op="update", table="DNS", where=_is(record[0]), row=row)
+        self._records[r.uid] = self.operations[-1]
 
     def _drop_record(self, name: str, r: Reservation) -> None:
         record = self._replica.record(r.name, r.uid)
@@ -139,14 +166,18 @@ class Operations:
             self._add(name, op="delete", table="DNS", where=_is(record[0]))
 
     def _guard_record(self, name: str, record: tuple[str, dict[str, str]] | None) -> None:
-        if record is not None:
+        if record is not None and record[0] not in self._guarded:
             uuid, ids = record
+            self._guarded.add(uuid)
             seen: dict[str, str] = {key: ids[key] for key in (UID, RECORD) if key in ids}
             self._wait_exists(name, "DNS", [*_is(uuid), ["external_ids", "includes", _map(seen)]])
 
     # ---- rows of others --------------------------------------------------------------------------------------------
 
     def _guard_port(self, name: str, port: str, seen: Seen) -> None:
+        if port in self._guarded:
+            return
+        self._guarded.add(port)
         addresses, dynamic_addresses, type_ = seen
         row = {
             "addresses": ["set", sorted(addresses)],
@@ -198,6 +229,12 @@ def _map(values: Mapping[str, str]) -> list[Any]:
     return ["map", [[key, value] for key, value in values.items()]]
 
 
-def _comment(names: list[str]) -> str:
+def _comment(verbs: Mapping[str, Iterable[str]]) -> str:
+    """`ovnreserve: VERB NAME, NAME; VERB NAME`, of bounded length."""
+    said = "; ".join(f"{verb} {_listed(list(names))}" for verb, names in verbs.items())
+    return f"ovnreserve: {said or _ONLY_BARRIER}"
+
+
+def _listed(names: list[str]) -> str:
     more = f" and {len(names) - _COMMENT_NAMES} more" if len(names) > _COMMENT_NAMES else ""
-    return f"ovnreserve: {', '.join(names[:_COMMENT_NAMES])}{more}"
+    return ", ".join(names[:_COMMENT_NAMES]) + more

@@ -14,6 +14,7 @@ Only the `dynamic` element is replaced, since `unknown` beside it is the operato
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ovnreserve.model.reservation import Reservation, State
@@ -54,7 +55,7 @@ def _judge_addresses(port: Port, r: Reservation) -> Verdict:
     static = [element for element in port.elements if not element.dynamic and not element.names_nothing]
     wanted = {a for a in (r.v4,) if a is not None}, {a for a in (r.v6,) if a is not None}
     if dynamic is None and static:
-        if any(_covers(element, r) for element in static):
+        if _covers(static, r):
             return Verdict(True, "Bound", f"port {r.name} has {r.port_addresses}")
         return _mismatch(port, r)
     if dynamic is None and port.addresses:
@@ -65,7 +66,7 @@ def _judge_addresses(port: Port, r: Reservation) -> Verdict:
         asks = set(dynamic.v4) <= wanted[0] and set(dynamic.v6) <= wanted[1]
         if not asks or dynamic.mac not in (None, r.mac):
             return _mismatch(port, r)
-        if port.up and port.assigned is not None and not _covers(port.assigned, r):
+        if port.up and port.assigned is not None and not _covers((port.assigned,), r):
             message = f"port {r.name} is up on {port.dynamic_addresses}, the IP is {r.port_addresses}"
             return Verdict(False, "RunningElsewhere", message)
     return Verdict(False, "Binding", f"port {r.name} is being given {r.port_addresses}", given(port, r))
@@ -77,9 +78,12 @@ def given(port: Port, r: Reservation) -> frozenset[str]:
     return frozenset(kept | {r.port_addresses})
 
 
-def _covers(element: Element, r: Reservation) -> bool:
-    has_v4 = r.v4 is None or r.v4 in element.v4
-    return element.mac == r.mac and has_v4 and (r.v6 is None or r.v6 in element.v6)
+def _covers(elements: Iterable[Element], r: Reservation) -> bool:
+    """Do those of the elements that have the reserved MAC have the reserved addresses?"""
+    ours = [element for element in elements if element.mac == r.mac]
+    has_v4 = r.v4 is None or any(r.v4 in element.v4 for element in ours)
+    has_v6 = r.v6 is None or any(r.v6 in element.v6 for element in ours)
+    return bool(ours) and has_v4 and has_v6
 
 
 def _mismatch(port: Port, r: Reservation) -> Verdict:

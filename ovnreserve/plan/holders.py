@@ -6,15 +6,34 @@ Each answer names the holder as a user knows it, since a conflict that does not 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NoReturn
 
 from ovnreserve.model.addresses import eui64_mac, format_v4, format_v6, is_eui64
 from ovnreserve.model.errors import Conflict
 from ovnreserve.model.topology import Port
+from ovnreserve.plan.infrastructure import refers_only
 from ovnreserve.plan.world import Segment, World
 
 
 def holders(world: World, segment: Segment, family: int, address: int, own: Port | None, name: str) -> Iterable[str]:
     """Who else has the address on this switch, in words, besides the port `own` and the reservation `name`."""
+    yield from _workloads(world, segment, family, address, own, name)
+    infrastructure = _infrastructure(segment, family, address)
+    if infrastructure is not None:
+        yield infrastructure
+
+
+def rivals(world: World, segment: Segment, family: int, address: int, own: Port | None, name: str) -> Iterable[str]:
+    """The same for an address that `name` has: who only says where the address is, such as a route, is no rival."""
+    return (who for who in holders(world, segment, family, address, own, name) if not refers_only(who))
+
+
+def _infrastructure(segment: Segment, family: int, address: int) -> str | None:
+    space = segment.space(family)
+    return space.infrastructure_holder(address) if space else None
+
+
+def _workloads(world: World, segment: Segment, family: int, address: int, own: Port | None, name: str) -> Iterable[str]:
     holder = segment.reserved.get((family, address))
     if holder is not None and holder != name:
         yield f"IP {holder}"
@@ -28,17 +47,39 @@ def holders(world: World, segment: Segment, family: int, address: int, own: Port
                 if secured and not holds
                 else (f"logical switch port {port.name}")
             )
-    space = segment.space(family)
-    infrastructure = space.infrastructure_holder(address) if space else None
-    if infrastructure is not None:
-        yield infrastructure
 
 
 def check_free(world: World, segment: Segment, name: str, family: int, address: int, own: Port | None) -> None:
+    """Raises Conflict unless nobody but `own` and `name` has the address."""
     for holder in holders(world, segment, family, address, own, name):
-        field = "spec.v4IpAddress" if family == 4 else "spec.v6IpAddress"
-        shown = format_v4(address) if family == 4 else format_v6(address)
-        raise Conflict.over(name, field, f"{shown} is held by {holder}")
+        _conflict(name, family, address, holder)
+    _check_derived(world, segment, name, family, address, own)
+
+
+def check_adoptable(
+    world: World, segment: Segment, name: str, family: int, address: int, own: Port, warnings: list[str]
+) -> None:
+    """Raises Conflict if another workload has the address too. What else the database names does not keep a port
+    that runs on it from being protected, but is worth a warning.
+    """
+    for holder in _workloads(world, segment, family, address, own, name):
+        _conflict(name, family, address, holder)
+    _check_derived(world, segment, name, family, address, own)
+    infrastructure = _infrastructure(segment, family, address)
+    if infrastructure is not None and not refers_only(infrastructure):
+        warnings.append(f"{_shown(family, address)}, which port {own.name} has, is held by {infrastructure} too")
+
+
+def _conflict(name: str, family: int, address: int, holder: str) -> NoReturn:
+    field = "spec.v4IpAddress" if family == 4 else "spec.v6IpAddress"
+    raise Conflict.over(name, field, f"{_shown(family, address)} is held by {holder}")
+
+
+def _shown(family: int, address: int) -> str:
+    return format_v4(address) if family == 4 else format_v6(address)
+
+
+def _check_derived(world: World, segment: Segment, name: str, family: int, address: int, own: Port | None) -> None:
     if family == 6 and is_eui64(address):
         mac = eui64_mac(address)
         users = segment.port_macs.get(mac, set()) - ({own.uuid} if own else set())
@@ -53,6 +94,7 @@ def check_free(world: World, segment: Segment, name: str, family: int, address: 
 def check_mac(
     world: World, segment: Segment, name: str, mac: str, warnings: list[str], own: Port | None, *, given: bool
 ) -> None:
+    """Raises Conflict if somebody else on the switch has the MAC; `given` or not, as for addresses."""
     holder = segment.reserved_macs.get(mac)
     if holder is not None:
         raise Conflict.over(name, "spec.macAddress", f"{mac} is held by IP {holder}")
@@ -60,7 +102,11 @@ def check_mac(
     for uuid_ in sorted(others):
         raise Conflict.over(name, "spec.macAddress", f"{mac} is held by logical switch port {world.ports[uuid_].name}")
     infrastructure = segment.claims.macs.get(mac) if segment.claims else None
-    if infrastructure is not None:
+    if infrastructure is not None and given:
         raise Conflict.over(name, "spec.macAddress", f"{mac} is held by {infrastructure}")
-    if given and world.macs.get(mac, 0) > (1 if own and mac in own.own()[0] else 0):
+    if infrastructure is not None and not refers_only(infrastructure):
+        warnings.append(f"{mac}, which port {own.name if own else name} has, is held by {infrastructure} too")
+    if given and (
+        world.macs.get(mac, 0) > (1 if own and mac in own.own()[0] else 0) or mac in world.infrastructure.router_macs
+    ):
         warnings.append(f"MAC {mac} is in use on another logical switch")

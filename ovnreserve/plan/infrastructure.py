@@ -60,6 +60,15 @@ if TYPE_CHECKING:
 RANGE_LIMIT: Final = 1 << 16
 """No more addresses than this are claimed of one range, its first ones."""
 
+_REFERENCES: Final = (
+    "next hop of ",
+    "BFD peer of ",
+    "static MAC binding of ",
+    "DHCP relay server of ",
+    "DHCP options (router)",
+    "DHCP options (dns_server)",
+)
+
 _MAC: Final = re.compile(r"[0-9A-Fa-f]{1,2}(?::[0-9A-Fa-f]{1,2}){5}").fullmatch
 _BITS: Final = {4: 32, 6: 128}
 _LINK_LOCAL: Final = 0xFE80 << 112
@@ -76,6 +85,11 @@ class Claims(NamedTuple):
 def claims(tables: Tables, switch: str, subnet4: Cidr | None, subnet6: Cidr | None) -> Claims:
     """The claims on one switch, by uuid. For several, build one Infrastructure and ask that."""
     return Infrastructure(tables).claims(switch, subnet4, subnet6)
+
+
+def refers_only(holder: str) -> bool:
+    """Does this holder only say where an address is, and have it not itself? A router, say, that is a workload."""
+    return holder.startswith(_REFERENCES)
 
 
 class Infrastructure:
@@ -152,6 +166,12 @@ class Infrastructure:
             for key in ("svc_monitor_mac", "svc_monitor_mac_dst"):
                 found.claim_mac(globals_.get("options", {}).get(key), f"service monitor ({key})")
         return Claims(found.v4, found.v6, found.macs)
+
+    @cached_property
+    def router_macs(self) -> frozenset[str]:
+        """The MACs of all router ports."""
+        macs = (_mac(row.get("mac")) for row in self._table("Logical_Router_Port").values())
+        return frozenset(mac for mac in macs if mac is not None)
 
     def router_ports(self, switch: str, special: Collection[str] | None = None) -> list[tuple[Row, Row]]:
         """(Logical_Router_Port, its Logical_Router) of each that is attached; `special` as for claims()."""

@@ -10,7 +10,7 @@ The logical switch port of that name decides first:
 
 Then each address is checked against every holder the database knows. A given address waits a moment while ovn-northd
 is about to choose addresses on that switch (facts: barrier): it may be choosing this one. An automatic choice need
-not, since it is made at the other end of the subnet, unless the subnet is nearly full.
+not, since it is made at the other end of the subnet, unless what is free is so little that the two meet.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from ovnreserve.model.errors import (
     NoAvailableAddress,
 )
 from ovnreserve.model.ip import OUR_LABELS, Wanted
-from ovnreserve.model.names import port_name
+from ovnreserve.model.names import DEFAULT_PROVIDER, port_name
 from ovnreserve.model.reservation import Reservation, State
 from ovnreserve.model.steps import PutRecord, Step, WriteAddresses
-from ovnreserve.model.topology import Port
+from ovnreserve.model.topology import AUTO_RANGE, Port
 from ovnreserve.plan.bind import given, seen
-from ovnreserve.plan.holders import check_free, check_mac
+from ovnreserve.plan.holders import check_adoptable, check_free, check_mac
 from ovnreserve.plan.identity import contradiction
 from ovnreserve.plan.macs import choose_mac
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
@@ -82,7 +82,7 @@ def plan_create(world: World, wanted: Wanted, context: Context) -> Plan:
 def _events(r: Reservation, port: Port | None, pins: frozenset[str] | None) -> Iterable[Event]:
     yield Event("Normal", "Reserved", r.name, f"reserved {r.port_addresses} on subnet {r.subnet}")
     if port is not None and pins is not None:
-        verb = "pinned" if port.assigned else "gave"
+        verb = "pinned" if port.assigned and (port.assigned.v4 or port.assigned.v6) else "gave"
         yield Event("Normal", "Binding", r.name, f"{verb} port {port.name} {r.port_addresses}")
 
 
@@ -117,19 +117,22 @@ def _reservation(wanted: Wanted, segment: Segment, choice: _Choice, context: Con
 def _segment(world: World, wanted: Wanted) -> Segment:
     """The one switch of that name, which must be a subnet and make `wanted.name` the port's name."""
     found = world.switches_named(wanted.subnet)
-    if not found:
-        why = "no logical switch has this name (ovn-nbctl ls-list)"
-        raise Invalid.because(wanted.name, [FieldError.invalid("spec.subnet", wanted.subnet, why)])
-    if len(found) > 1:
-        uuids = ", ".join(segment.switch.uuid for segment in found)
-        why = f"{len(found)} logical switches have this name: {uuids}"
-        raise Invalid.because(wanted.name, [FieldError.invalid("spec.subnet", wanted.subnet, why)])
-    segment = world.settled(found[0])
     errors: list[FieldError] = []
+    if len(found) != 1:
+        uuids = ", ".join(segment.switch.uuid for segment in found)
+        why = (
+            f"{len(found)} logical switches have this name: {uuids}"
+            if found
+            else "no logical switch has this name (ovn-nbctl ls-list)"
+        )
+        shortest = port_name(wanted.pod_name, wanted.namespace, DEFAULT_PROVIDER)
+        if wanted.name != shortest and not wanted.name.startswith(f"{shortest}."):
+            errors.append(_misnamed(wanted, shortest))
+        raise Invalid.because(wanted.name, [*errors, FieldError.invalid("spec.subnet", wanted.subnet, why)])
+    segment = world.settled(found[0])
     expected = port_name(wanted.pod_name, wanted.namespace, segment.switch.provider)
     if wanted.name != expected:
-        why = f"must be the port's name podName.namespace[.provider], which is {expected}"
-        errors.append(FieldError.invalid("metadata.name", wanted.name, why))
+        errors.append(_misnamed(wanted, expected))
     if segment.v4 is None and segment.v6 is None:
         why = "the logical switch has no CIDR: no valid other_config:subnet or ipv6_prefix, and no router port"
         errors.append(FieldError.invalid("spec.subnet", wanted.subnet, why))
@@ -138,6 +141,11 @@ def _segment(world: World, wanted: Wanted) -> Segment:
     if errors:
         raise Invalid.because(wanted.name, errors)
     return segment
+
+
+def _misnamed(wanted: Wanted, expected: str) -> FieldError:
+    why = f"must be the port's name podName.namespace[.provider], which is {expected}"
+    return FieldError.invalid("metadata.name", wanted.name, why)
 
 
 def _outside(world: World, segment: Segment, wanted: Wanted) -> Iterable[FieldError]:
@@ -186,21 +194,25 @@ def _adopt(
     contradicts = contradiction(port, wanted.pod_name, wanted.namespace, wanted.pod_type)
     if contradicts:
         raise Conflict.over(wanted.name, "metadata.name", f"logical switch port {port.name} has {contradicts}")
-    element = port.assigned or next((e for e in port.elements if e.mac and (e.v4 or e.v6)), None)
-    if element is None or not (element.v4 or element.v6):
+    has = [e for e in port.elements if not e.dynamic and e.mac and (e.v4 or e.v6)]
+    if port.assigned is not None and (port.assigned.v4 or port.assigned.v6):
+        has.insert(0, port.assigned)
+    if not has or (port.dynamic is not None and port.assigned is None):
         return _give(world, segment, port, wanted, context, warnings)
-    assert element.mac is not None  # noqa: S101 - the grammar of both columns
-    v4 = element.v4[0] if element.v4 else None
-    v6 = element.v6[0] if element.v6 else None
-    if len(element.v4) > 1 or len(element.v6) > 1:
-        warnings.append(
-            f'port {port.name} has more addresses ("{element.text}"): only the first of each family is reserved'
-        )
-    own = {"v4IpAddress": v4, "v6IpAddress": v6, "macAddress": element.mac}
+    mac = has[0].mac
+    assert mac is not None  # noqa: S101 - the grammar of both columns
+    # Only what the element of a dynamic port says is one; a static port's may be spread over several.
+    same = has[:1] if port.dynamic is not None else [e for e in has if e.mac == mac]
+    v4 = next((e.v4[0] for e in same if e.v4), None)
+    v6 = next((e.v6[0] for e in same if e.v6), None)
+    text = ", ".join(e.text for e in has)
+    if len({a for e in has for a in e.v4} - {v4}) + len({a for e in has for a in e.v6} - {v6}):
+        warnings.append(f'port {port.name} has more addresses ("{text}"): only the first of each family is reserved')
+    own = {"v4IpAddress": v4, "v6IpAddress": v6, "macAddress": mac}
     asked = {"v4IpAddress": wanted.v4, "v6IpAddress": wanted.v6, "macAddress": wanted.mac}
     for field, value in asked.items():
         if value is not None and value != own[field]:
-            raise Conflict.over(wanted.name, f"spec.{field}", f'port {port.name} has "{element.text}"')
+            raise Conflict.over(wanted.name, f"spec.{field}", f'port {port.name} has "{text}"')
     for family, field, title in _FIELDS:
         address = v4 if family == 4 else v6
         if address is None:
@@ -210,14 +222,12 @@ def _adopt(
         if space is None or address not in space.cidr:
             cidr = space.cidr if space else f"any {title} CIDR of {wanted.subnet}"
             raise Conflict.over(wanted.name, f"spec.{field}", f"port {port.name} has {shown}, which is not in {cidr}")
-        check_free(world, segment, wanted.name, family, address, own=port)
-    check_mac(world, segment, wanted.name, element.mac, warnings, own=port, given=False)
-    choice = _Choice(v4, v6, element.mac)
+        check_adoptable(world, segment, wanted.name, family, address, port, warnings)
+    check_mac(world, segment, wanted.name, mac, warnings, own=port, given=False)
+    choice = _Choice(v4, v6, mac)
     if port.dynamic is None:
         return choice, None
-    pinned = " ".join(
-        (element.mac, *(() if v4 is None else (format_v4(v4),)), *(() if v6 is None else (format_v6(v6),)))
-    )
+    pinned = " ".join((mac, *(() if v4 is None else (format_v4(v4),)), *(() if v6 is None else (format_v6(v6),))))
     kept = {e.text for e in port.elements if not e.dynamic}
     return choice, frozenset(kept | {pinned})
 
@@ -233,12 +243,13 @@ def _give(
     if asks is not None:
         v4 = asks.v4[0] if asks.v4 else None
         v6 = asks.v6[0] if asks.v6 else None
+        mac = port.assigned.mac if port.assigned else asks.mac
         for field, theirs, ours in (
-            ("v4IpAddress", v4, wanted.v4), ("v6IpAddress", v6, wanted.v6), ("macAddress", asks.mac, wanted.mac),
+            ("v4IpAddress", v4, wanted.v4), ("v6IpAddress", v6, wanted.v6), ("macAddress", mac, wanted.mac),
         ):  # fmt: skip
             if theirs is not None and ours is not None and theirs != ours:
                 raise Conflict.over(wanted.name, f"spec.{field}", f'port {port.name} asks for "{asks.text}"')
-        wanted = _with_addresses(wanted, v4, v6, asks.mac)
+        wanted = _with_addresses(wanted, v4, v6, mac)
         errors = list(_outside(world, segment, wanted))
         if errors:
             raise Conflict.over(
@@ -247,7 +258,7 @@ def _give(
     choice = _choose(world, segment, wanted, context, warnings, own=port)
     preview = _reservation(wanted, segment, choice, context)
     if port.dynamic is None:
-        kept = {e.text for e in port.elements if e.names_nothing}
+        kept = {e.text for e in port.elements if e is not asks}
         return choice, frozenset(kept | {preview.port_addresses})
     return choice, given(port, preview)
 
@@ -270,41 +281,48 @@ def _choose(
     mac = wanted.mac
     if mac is not None:
         check_mac(world, segment, wanted.name, mac, warnings, own=own, given=True)
-    if context.patient and _northd_is_choosing(segment, wanted, own):
+    pending = _pending(segment, own) if context.patient else 0
+    if pending and wanted.v4 is not None:
         raise Defer(segment.switch.uuid)
     chosen: list[int | None] = []
     for family, _field, title in _FIELDS:
         space = segment.space(family)
         address = wanted.v4 if family == 4 else wanted.v6
         if address is None and space is not None:
-            ranges = _auto_ranges(segment.switch.auto, family)
-            address = space.choose(ranges)
+            address = space.choose(_auto_ranges(wanted, segment.switch.auto, family))
             if address is None:
                 raise NoAvailableAddress.on(wanted.name, wanted.subnet, title)
+            if family == 4 and pending and address <= (space.lowest_free(pending) or address):
+                raise Defer(segment.switch.uuid)
             if family == 4 and not segment.switch.auto and not segment.theirs and world.has_localnet(segment):
                 warnings.append(
                     f"logical switch {wanted.subnet} has a localnet port and neither external_ids:ovnreserve/auto nor "
                     f"exclude_ips: {format_v4(address)} may belong to a physical device"
                 )
         chosen.append(address)
-    return _Choice(chosen[0], chosen[1], mac or choose_mac(world, context.random))
+    return _Choice(chosen[0], chosen[1], mac or choose_mac(world, segment, context.random))
 
 
-def _northd_is_choosing(segment: Segment, wanted: Wanted, own: Port | None) -> bool:
-    pending = len(segment.pending - {own.uuid} if own else segment.pending)
-    if not pending or segment.v4 is None or not segment.switch.has_ipam:
-        return False
-    return wanted.v4 is not None or segment.v4.free <= pending
+def _pending(segment: Segment, own: Port | None) -> int:
+    """For how many ports, besides our own, ovn-northd is about to choose an IPv4 address."""
+    if segment.v4 is None or not segment.switch.has_ipam:
+        return 0
+    return len(segment.pending) - (own is not None and own.uuid in segment.pending)
 
 
-def _auto_ranges(text: str, family: int) -> list[tuple[int, int]]:
-    """`external_ids:ovnreserve/auto`: `a..b` or `a`, several of them separated by spaces, of either family."""
+def _auto_ranges(wanted: Wanted, text: str, family: int) -> list[tuple[int, int]]:
+    """`external_ids:ovnreserve/auto`: `a..b` or `a`, several of them separated by spaces, of either family. Raises
+    Invalid for anything else, since to ignore it would be to choose where the operator wants none chosen.
+    """
     ranges = []
     for word in text.split():
-        first_text, _, last_text = word.partition("..")
-        first, last = parse_either(first_text), parse_either(last_text or first_text)
-        index = 0 if family == 4 else 1
-        low, high = first[index], last[index]
-        if low is not None and high is not None and low <= high:
-            ranges.append((low, high))
+        first, dots, last = word.partition("..")
+        low, high = parse_either(first), parse_either(last if dots else first)
+        if low[0] is not None and high[0] is not None and low[0] <= high[0]:
+            ranges += [(low[0], high[0])] if family == 4 else []
+        elif low[1] is not None and high[1] is not None and low[1] <= high[1]:
+            ranges += [(low[1], high[1])] if family == 6 else []
+        else:
+            why = f'its external_ids:{AUTO_RANGE} has "{word}", which is neither ADDRESS nor ADDRESS..ADDRESS'
+            raise Invalid.because(wanted.name, [FieldError.invalid("spec.subnet", wanted.subnet, why)])
     return ranges

@@ -109,8 +109,9 @@ class Space:
             self.taken.remove(address)
 
     @property
-    def has_quarantine(self) -> bool:
-        return bool(self._quarantine)
+    def quarantined(self) -> Mapping[int, float]:
+        """The addresses in quarantine, each with the time of its release; the oldest first."""
+        return self._quarantine
 
     def infrastructure_holder(self, address: int) -> str | None:
         return self._infrastructure.get(address)
@@ -144,6 +145,17 @@ class Space:
             if any(first <= address <= last for first, last in windows)
         )
         return min(oldest, default=(0.0, None))[1]
+
+    def lowest_free(self, count: int) -> int | None:
+        """The last of that many addresses free, counted from below, as ovn-northd chooses; None if fewer are."""
+        at, highest = self.window()
+        for first, last in self.taken.runs_in(at, highest):
+            if first - at >= count:
+                break
+            count -= first - at
+            at = last + 1
+        address = at + count - 1
+        return address if address <= highest else None
 
     def _highest_free(self, first: int, last: int) -> int | None:
         while first <= last:

@@ -6,17 +6,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ovnreserve.model.ip import Condition, Status, timestamp
 from ovnreserve.model.reservation import Reservation, State
 from ovnreserve.plan.bind import Verdict, judge
-from ovnreserve.plan.holders import holders
+from ovnreserve.plan.holders import rivals
+from ovnreserve.plan.outcome import Event
 from ovnreserve.plan.world import World
 
 AWAITED = "awaited"
 UNKNOWN = "unknown"
 NOT_ENFORCEABLE = "not enforceable"
+
+_CANNOT_USE = frozenset({"WrongSubnet", "IdentityMismatch", "NotAWorkload", "AddressMismatch", "RunningElsewhere"})
+"""Why a port that is there cannot use the IP."""
 
 
 class Observed(NamedTuple):
@@ -41,12 +46,12 @@ def observe(world: World, r: Reservation, before: Observed | None, now: float, *
         port = world.port(r.name)
         own = port if port is not None and port.switch == r.switch else None
         if r.v4 is not None:
-            conflicts += holders(world, segment, 4, r.v4, own, r.name)
+            conflicts += rivals(world, segment, 4, r.v4, own, r.name)
             withheld = r.v4 in segment.withheld
             if segment.switch.has_ipam:
                 enforced = AWAITED if awaited and not withheld else UNKNOWN
         if r.v6 is not None:
-            conflicts += holders(world, segment, 6, r.v6, own, r.name)
+            conflicts += rivals(world, segment, 6, r.v6, own, r.name)
         for uuid in segment.port_macs.get(r.mac, ()):
             if own is None or uuid != own.uuid:
                 conflicts.append(f"logical switch port {world.ports[uuid].name} (MAC {r.mac})")
@@ -62,6 +67,22 @@ def observe(world: World, r: Reservation, before: Observed | None, now: float, *
             before.since[3] if bool(before.conflicts) == bool(conflicts) else now,
         )
     return Observed(r.state, bound, tuple(dict.fromkeys(conflicts)), enforced, withheld, since)
+
+
+def remarks(name: str, before: Observed | None, now: Observed) -> Iterator[Event]:
+    """What is worth the journal of the change from one observation to the next: what others did to the reservation."""
+    known = before.bound if before is not None else None
+    bound = now.bound
+    if bound.reason in _CANNOT_USE and (
+        known is None or (known.reason, known.message) != (bound.reason, bound.message)
+    ):
+        yield Event("Warning", bound.reason, name, bound.message)
+    conflicts = before.conflicts if before is not None else ()
+    for holder in now.conflicts:
+        if holder not in conflicts:
+            yield Event("Warning", "Conflicted", name, f"also held by {holder}")
+    if conflicts and not now.conflicts:
+        yield Event("Normal", "ConflictResolved", name, f"not held any more by {', '.join(conflicts)}")
 
 
 def phase(r: Reservation, observed: Observed) -> str:

@@ -92,13 +92,13 @@ class Segment:
     def set_networks(self, v4: Cidr | None, v6: Cidr | None) -> None:
         """Take these networks; spaces of a changed network are built anew from the holders."""
         if (self.v4.cidr if self.v4 else None) != v4:
-            self.v4 = self._new_space(4, v4)
+            self.v4 = self._new_space(4, v4, self.v4)
             self._others = None
         if (self.v6.cidr if self.v6 else None) != v6:
-            self.v6 = self._new_space(6, v6)
+            self.v6 = self._new_space(6, v6, self.v6)
             self._others = None
 
-    def _new_space(self, family: int, cidr: Cidr | None) -> Space | None:
+    def _new_space(self, family: int, cidr: Cidr | None, before: Space | None) -> Space | None:
         if cidr is None:
             return None
         space = Space(cidr)
@@ -109,6 +109,8 @@ class Segment:
         for fam, address in self.reserved:
             if fam == family:
                 space.hold(address)
+        for address, since in before.quarantined.items() if before else ():
+            space.quarantine(address, since)
         return space
 
     def set_others(self, claims: Claims) -> None:
@@ -161,7 +163,7 @@ class Segment:
         for options in port.dhcp:
             _count(self.dhcp, options, -1)
 
-    def add_reservation(self, r: Reservation) -> None:
+    def add_reservation(self, r: Reservation, *, withheld: bool = False) -> None:
         self.reservations.add(r.name)
         if not r.live:
             return
@@ -172,8 +174,8 @@ class Segment:
                 space = self.space(family)
                 if space is not None:
                     space.hold(address)
-        if r.v4 is not None and r.v4 not in self.withheld:
-            self.excluded.add(r.v4)
+        if r.v4 is not None:
+            (self.withheld if withheld else self.excluded).add(r.v4)
 
     def remove_reservation(self, r: Reservation, quarantined_at: float | None) -> None:
         self.reservations.discard(r.name)
@@ -229,13 +231,16 @@ class World:
         segment = self.segments.get(uuid or "")
         return segment.switch.name if segment else "(none)"
 
+    @property
+    def infrastructure(self) -> Infrastructure:
+        """The index of everything else that holds addresses, made when somebody asks."""
+        if self._infrastructure is None:
+            self._infrastructure = Infrastructure(self.tables, port_names=self.port_names, dhcp_in_use=self._dhcp)
+        return self._infrastructure
+
     def settled(self, segment: Segment) -> Segment:
         """The segment with its networks and other holders brought up to date, which is done when somebody asks."""
-        infrastructure = self._infrastructure
-        if infrastructure is None:
-            infrastructure = self._infrastructure = Infrastructure(
-                self.tables, port_names=self.port_names, dhcp_in_use=self._dhcp
-            )
+        infrastructure = self.infrastructure
         switch = segment.switch
         key = (infrastructure, switch.v4, switch.v6, segment.theirs, frozenset(segment.dhcp))
         if segment.settled_for != key:
@@ -248,9 +253,7 @@ class World:
 
     def attached_routers(self, segment: Segment) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
         """(Logical_Router_Port, its Logical_Router) rows of the routers that the switch is attached to."""
-        if self._infrastructure is None:
-            self._infrastructure = Infrastructure(self.tables, port_names=self.port_names, dhcp_in_use=self._dhcp)
-        return self._infrastructure.router_ports(segment.switch.uuid, segment.special)
+        return self.infrastructure.router_ports(segment.switch.uuid, segment.special)
 
     def _router_networks(self, segment: Segment) -> tuple[Cidr | None, Cidr | None]:
         """The networks of the attached router ports, the first of each family: the subnet of a switch that names
@@ -345,8 +348,9 @@ class World:
             if old is not None and old.assigned is not None and old.assigned != new.assigned:
                 touched.moved.append((old, new))
         touched.switches.update(port.switch for port in (old, new) if port is not None and port.switch)
+        plugged = old is None or new is None or (old.name, old.switch) != (new.name, new.switch)
         if self._infrastructure is not None and any(
-            port.special or ((old is None or new is None) and self._infrastructure.mentions(port.name))
+            port.special or (plugged and self._infrastructure.mentions(port.name))
             for port in (old, new)
             if port is not None
         ):
@@ -382,13 +386,15 @@ class World:
 
     def put(self, r: Reservation) -> None:
         """A reservation came or changed. Its addresses, MAC and switch never change."""
+        segment = self.segments.get(r.switch)
+        old = self.reservations.get(r.name)
+        withheld = segment is not None and old is not None and old.live and old.v4 == r.v4 in segment.withheld
         self.drop(r.name)
         self.reservations[r.name] = r
         if r.live:
             _count(self.macs, r.mac, +1)
-        segment = self.segments.get(r.switch)
         if segment is not None:
-            segment.add_reservation(r)
+            segment.add_reservation(r, withheld=withheld)
 
     def acknowledge(self, r: Reservation) -> None:
         """Only the state of a live reservation changed: nothing it holds did."""
@@ -402,12 +408,24 @@ class World:
             _count(self.macs, r.mac, -1)
         segment = self.segments.get(r.switch)
         if segment is not None:
-            segment.remove_reservation(r, quarantined_at)
             if quarantined_at is not None:
+                self.settled(segment)
                 self._quarantines.add(r.switch)
+            segment.remove_reservation(r, quarantined_at)
+
+    def quarantined(self, r: Reservation) -> list[tuple[int, int, float]]:
+        """(family, address, since) of the reservation's addresses that are in quarantine."""
+        segment = self.segments.get(r.switch)
+        found = []
+        for family, address in ((4, r.v4), (6, r.v6)):
+            space = segment.space(family) if segment is not None else None
+            since = space.quarantined.get(address) if space is not None and address is not None else None
+            if address is not None and since is not None:
+                found.append((family, address, since))
+        return found
 
     def quarantine(self, switch: str, family: int, address: int, since: float) -> None:
-        """An address was released at that time, before this world was made."""
+        """An address was released at that time, before this world was made or changed."""
         segment = self.segments.get(switch)
         space = self.settled(segment).space(family) if segment is not None else None
         if space is not None:
@@ -421,7 +439,7 @@ class World:
             spaces = list(segment.spaces) if segment is not None else []
             for space in spaces:
                 space.end_quarantine(before)
-            if not any(space.has_quarantine for space in spaces):
+            if not any(space.quarantined for space in spaces):
                 self._quarantines.discard(switch)
 
 
