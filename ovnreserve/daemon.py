@@ -20,7 +20,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 import structlog
 
@@ -75,8 +75,15 @@ _CONFIG: Final[dict[str, type]] = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """As every daemon of OVN: exit status 1, not argparse's 2."""
+        self.print_usage(sys.stderr)
+        self.exit(1, f"{PROGRAM}: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=PROGRAM,
         allow_abbrev=False,
         description="Reserve IP addresses for named Pods and VMs in OVN's northbound database.",

@@ -53,6 +53,7 @@ class SchemaRequest:
 
     def __init__(self, remotes: Sequence[str], *, probe_interval: int = PROBE_INTERVAL) -> None:
         self._session = Session.to(remotes, probe_interval=probe_interval)
+        self._session.announces = False
         self._asked_at: int | None = None
         self._id: int | None = None
         self._schema: dict[str, Any] | None = None

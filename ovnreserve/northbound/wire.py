@@ -272,6 +272,8 @@ class Session(ovs.jsonrpc.Session):  # type: ignore[misc]
 
     reconnect: _Reconnect
     rpc: Connection | None
+    announces = True
+    """Does it log that it is connected? A session for one question need not."""
 
     def __init__(self, reconnect: _Reconnect, rpc: Connection | None, remotes: list[str]) -> None:
         super().__init__(reconnect, rpc, remotes)
@@ -336,7 +338,7 @@ class Session(ovs.jsonrpc.Session):  # type: ignore[misc]
     def _tell(self) -> None:
         """Log what the connection has come to: each failure once until it works again, and not too often."""
         error = "" if self.is_connected() else self.last_error
-        if error in self._told or not (error or self.is_connected()):
+        if error in self._told or not (error or (self.is_connected() and self.announces)):
             return
         now = ovs.timeval.msec()
         self._lines = min(_LOG_BURST, self._lines + (now - self._lines_at) / _LOG_PERIOD)
