@@ -173,12 +173,12 @@ def _seconds(text: str) -> float:
 
 
 SWITCH_INTERVAL: Final = 0.0002
-"""Seconds after which a thread that computes lets another one run. At Python's own 5 ms each system call of the API's
-thread waits that long for the engine's, and the other way round."""
+"""Seconds after which a thread that computes lets another one run. At Python's own 5 ms the API's thread waits that
+long at each of its system calls while the engine computes, and the other way round."""
 
 GC_THRESHOLDS: Final = (10_000, 10, 1_000_000)
-"""Collect what is young often, and what is old when there is nothing else to do (`_tidy`): nearly nothing of what we keep
-is in cycles, and a full collection with 20k reservations stops everything for 50 ms and more."""
+"""Collect what is young often, and what is old when there is nothing else to do (`_tidy`): nearly nothing of what we
+keep is in cycles, and a full collection with 20k reservations stops everything for 50 ms and more."""
 
 TIDY_EVERY: Final = 30.0
 IDLE: Final = 1.0
