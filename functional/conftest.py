@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+from sites import Site
 from support import Result, ovnreserve
 
 from ovnreserve.sandbox import Daemon, Servers
@@ -65,3 +66,19 @@ def daemon(servers: Servers, tmp_path: Path) -> Iterator[Daemon]:
 def cli(daemon: Daemon) -> Callable[..., Result]:
     """`cli(*arguments, stdin='', timeout=60) -> Result(code, stdout, stderr)`: ovnreserve, on `daemon`."""
     return partial(ovnreserve, environment=daemon.client_environment)
+
+
+@pytest.fixture(scope="session")
+def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Servers of their own with a daemon, for the whole session. Tests take `site`, which cleans it up."""
+    with Servers() as servers, Daemon(servers, tmp_path_factory.mktemp("site") / "state") as daemon:
+        yield Site(servers, daemon)
+
+
+@pytest.fixture
+def site(shared_site: Site) -> Iterator[Site]:
+    """Servers and a daemon, without switches and reservations. The daemon's log is shown when the test fails."""
+    logged = shared_site.daemon.log.stat().st_size
+    yield shared_site
+    print(shared_site.daemon.log.read_bytes()[logged:].decode())
+    shared_site.clean()

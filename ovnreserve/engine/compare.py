@@ -10,9 +10,10 @@ import structlog
 from ovnreserve.engine.settlement import entry
 from ovnreserve.ledger.ledger import Entry, Ledger, LedgerError, quarantine_of
 from ovnreserve.model.addresses import parse_either
-from ovnreserve.model.reservation import Reservation, reservation_of
+from ovnreserve.model.reservation import Reservation, State, reservation_of
 from ovnreserve.northbound.replica import Replica
 from ovnreserve.plan import revision
+from ovnreserve.plan.bind import judge
 from ovnreserve.plan.outcome import Event
 from ovnreserve.plan.reconcile import Verdicts, reconcile
 from ovnreserve.plan.revision import Relation
@@ -34,7 +35,14 @@ def compare_stores(
     theirs = revision.decode(replica.revision)
     relation = revision.compare(theirs, ledger.vector)
     before = dict(world.reservations)
-    verdicts = reconcile(before.values(), records, relation, ledger.was_released)
+    verdicts = reconcile(
+        before.values(),
+        records,
+        relation,
+        ledger.was_released,
+        unreadable=replica.records.keys() - records.keys(),
+        is_bound=lambda r: judge(world, r).status,
+    )
     now = time.time()
     merged = revision.merge(theirs, ledger.vector)
     if verdicts.puts or verdicts.drops or merged != ledger.vector:
@@ -76,7 +84,9 @@ def _journal(verdicts: Verdicts, before: dict[str, Reservation], now: float) -> 
         lines.append(entry(Event("Warning", "Superseded", name, _SUPERSEDED), r.uid if r else "", now))
     for r in verdicts.puts:
         known = before.get(r.name)
-        if known is None:
+        if r.state is State.FAILED:
+            event = Event("Warning", "Failed", r.name, r.message)
+        elif known is None:
             event = Event("Normal", "Followed", r.name, f"found in the database: {r.port_addresses} on {r.subnet}")
         elif known.state is not r.state:
             event = Event("Normal", "Reserved", r.name, f"found committed: {r.port_addresses} on subnet {r.subnet}")

@@ -21,7 +21,7 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from random import Random, SystemRandom
@@ -135,9 +135,10 @@ class Engine:
         self._finish()
 
     def _turn(self) -> None:
+        arrived = list(self._inbox.take())  # before the news, so that a client finds what it did before it asked
         self._northbound.run()
         self._look()
-        self._take_requests()
+        self._take_requests(arrived)
         self._advance()
         self._follow_state()
         self._start_batch()
@@ -281,8 +282,8 @@ class Engine:
 
     # ---- the queue -------------------------------------------------------------------------------------------------
 
-    def _take_requests(self) -> None:
-        for request, ticket, index in self._inbox.take():
+    def _take_requests(self, arrived: Iterable[tuple[Request, Ticket, int]]) -> None:
+        for request, ticket, index in arrived:
             if isinstance(request, Refresh):
                 self._publisher.publish_subnets()
                 self._inbox.reply(ticket, index, Answer("refreshed"))

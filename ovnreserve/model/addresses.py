@@ -3,7 +3,7 @@
 An IPv4 address is an int below 2**32, an IPv6 address an int below 2**128, and which of the two is always known from
 where it stands. Parsing is strict (what inet_pton takes), formatting canonical (RFC 5952): hot paths use the
 libc calls, which are 5 times faster than the ipaddress module and 10 times faster than netaddr; netaddr reads what
-people write in freer forms: networks and MACs.
+people write in freer forms: MACs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import netaddr
 
+_PREFIX_LENGTH = re.compile(r"\d{1,3}", re.ASCII).fullmatch
+_SIX_OCTETS = re.compile(r"[0-9a-f]{1,2}(?::[0-9a-f]{1,2}){5}", re.ASCII | re.IGNORECASE).fullmatch
 _CANONICAL_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}").fullmatch
 _DOTTED_QUAD = re.compile(r"(?:0|[1-9]\d{0,2})(?:\.(?:0|[1-9]\d{0,2})){3}", re.ASCII).fullmatch
 
@@ -71,6 +73,13 @@ def parse_mac(text: str) -> str:
     return mac
 
 
+def scan_mac(text: str) -> str | None:
+    """The MAC of a port as ovn-northd reads it: any six octets, also those that parse_mac gives nobody."""
+    if _CANONICAL_MAC(text):
+        return text
+    return ":".join(octet.zfill(2) for octet in text.lower().split(":")) if _SIX_OCTETS(text) else None
+
+
 class Cidr(NamedTuple):
     """A network: its first address, prefix length and width (32 or 128 bits)."""
 
@@ -111,13 +120,23 @@ class Cidr(NamedTuple):
 
 def parse_cidr(text: str) -> Cidr | None:
     """`ADDRESS/PREFIX` or `ADDRESS/NETMASK`, host bits ignored as ovn-northd does; None if it is neither."""
-    if "/" not in text:
+    address, slash, suffix = text.strip().partition("/")
+    if not slash:
         return None
-    try:
-        network = netaddr.IPNetwork(text.strip(), flags=0)
-    except (netaddr.AddrFormatError, ValueError, TypeError):
+    v4, v6 = parse_either(address)
+    first, bits = (v4, 32) if v4 is not None else (v6, 128)
+    prefixlen = int(suffix) if _PREFIX_LENGTH(suffix) else _mask_length(suffix) if bits == 32 else None
+    if first is None or prefixlen is None or prefixlen > bits:
         return None
-    return Cidr(network.first, network.prefixlen, 32 if network.version == 4 else 128)
+    return Cidr(first >> bits - prefixlen << bits - prefixlen, prefixlen, bits)
+
+
+def _mask_length(netmask: str) -> int | None:
+    v4, _ = parse_either(netmask)
+    if v4 is None:
+        return None
+    hosts = v4 ^ 0xFFFFFFFF
+    return None if hosts & hosts + 1 else 32 - hosts.bit_length()
 
 
 def is_eui64(address: int) -> bool:

@@ -17,6 +17,7 @@ Messages say what, where and what to do; wording follows the Kubernetes API serv
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any, ClassVar, NamedTuple
 
 GROUP = "kubeovn.io"
@@ -54,7 +55,7 @@ class FieldError(NamedTuple):
 
 def _shown(value: object) -> str:
     """The value as the API server quotes it, on one line and of bounded length whatever somebody sent."""
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else reprlib.repr(value)
     text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[:200])
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' if isinstance(value, str) else text
 

@@ -160,6 +160,7 @@ def read_metadata(document: Any, name: str) -> tuple[dict[str, str | None], dict
     labels = _strings(metadata.get("labels"), "metadata.labels", errors, removable=True)
     annotations = _strings(metadata.get("annotations"), "metadata.annotations", errors, removable=True)
     _check_labels({k: v for k, v in labels.items() if v is not None}, errors)
+    _check_annotations({k: v for k, v in annotations.items() if v is not None}, errors)
     if errors:
         raise Invalid.because(name, errors)
     return labels, annotations
@@ -180,14 +181,10 @@ def _metadata(metadata: Any, errors: list[FieldError]) -> tuple[dict[str, str], 
     given_labels = {key: value or "" for key, value in labels.items()}
     _check_labels(given_labels, errors)
     given_annotations = {key: value or "" for key, value in annotations.items()}
-    errors += [
-        FieldError.invalid("metadata.annotations", key, "name part must be a qualified name")
-        for key in given_annotations
-        if not is_label_key(key)
-    ]
-    if sum(len(key) + len(value) for key, value in given_annotations.items()) > _LIMIT_ANNOTATIONS:
-        errors.append(FieldError("FieldValueTooLong", "metadata.annotations", "Too long: at most 262144 bytes"))
+    _check_annotations(given_annotations, errors)
     version = metadata.get("resourceVersion")
+    if version is not None and not isinstance(version, str):
+        errors.append(FieldError.invalid("metadata.resourceVersion", version, "must be a string"))
     return given_labels, given_annotations, version if isinstance(version, str) else ""
 
 
@@ -197,6 +194,16 @@ def _check_labels(labels: dict[str, str], errors: list[FieldError]) -> None:
             errors.append(FieldError.invalid("metadata.labels", key, "name part must be a qualified name"))
         if not is_label_value(value):
             errors.append(FieldError.invalid("metadata.labels", value, LABEL_VALUE_RULE))
+
+
+def _check_annotations(annotations: dict[str, str], errors: list[FieldError]) -> None:
+    errors += [
+        FieldError.invalid("metadata.annotations", key, "name part must be a qualified name")
+        for key in annotations
+        if not is_label_key(key)
+    ]
+    if sum(len(key) + len(value) for key, value in annotations.items()) > _LIMIT_ANNOTATIONS:
+        errors.append(FieldError("FieldValueTooLong", "metadata.annotations", "Too long: at most 262144 bytes"))
 
 
 def _strings(value: Any, field: str, errors: list[FieldError], *, removable: bool = False) -> dict[str, Any]:

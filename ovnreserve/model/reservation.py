@@ -12,7 +12,7 @@ States, and who moves them:
 from __future__ import annotations
 
 import enum
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -87,6 +87,9 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
 
 _encode = msgspec.json.Encoder().encode
 
+_Seconds = Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800)]  # up to the year 9999, as timestamps are written
+_Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]  # what SQLite can store
+
 
 class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """The record's JSON, format 1. Short keys: it is read by us, and by people through describe."""
@@ -95,18 +98,18 @@ class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
     pod: str
     ns: str
     mac: str
-    created: int
-    rv: int
+    created: _Seconds
+    rv: _Number
     type: str = ""
     v4: str | None = None
     v6: str | None = None
-    gen: int = 1
+    gen: _Number = 1
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     node: str = ""
     container: str = ""
     attach: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]] | None = None
-    deleted: int | None = None
+    deleted: _Seconds | None = None
     format: int = 1
 
 
@@ -166,5 +169,5 @@ def reservation_of(ids: dict[str, str]) -> Reservation | None:
             attach_subnets=attach[2],
             deleted=record.deleted,
         )
-    except (KeyError, ValueError, msgspec.MsgspecError):
+    except (KeyError, ValueError, RecursionError, msgspec.MsgspecError):
         return None

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ovnreserve.model.addresses import Cidr, parse_cidr, parse_either, parse_mac
+from ovnreserve.model.addresses import Cidr, parse_cidr, parse_either, scan_mac
 from ovnreserve.model.names import DEFAULT_PROVIDER
 
 EXCLUDE_IPS = "exclude_ips"
@@ -53,12 +53,8 @@ class Element(NamedTuple):
 
 def parse_element(text: str) -> Element:
     words = text.split()
-    mac: str | None = None
-    if words and ":" in words[0] and words[0].count(":") == 5:
-        try:
-            mac = parse_mac(words[0].lower())
-        except ValueError:
-            return Element(text)
+    mac = scan_mac(words[0]) if words else None
+    if mac is not None:
         words = words[1:]
     dynamic = bool(words) and words[0] == "dynamic"
     if dynamic:
@@ -70,11 +66,13 @@ def parse_element(text: str) -> Element:
     v4: list[int] = []
     v6: list[int] = []
     for word in words:
-        four, six = parse_either(word.partition("/")[0])
-        if four is not None:
+        four, six = parse_either(word if dynamic else word.partition("/")[0])
+        if four is not None and not (dynamic and (v4 or v6)):
             v4.append(four)
-        elif six is not None:
+        elif six is not None and not (dynamic and v6):
             v6.append(six)
+        elif dynamic:
+            return Element(text)  # ovn-northd passes over all of it
     return Element(text, dynamic, mac, tuple(v4), tuple(v6))
 
 
@@ -107,8 +105,8 @@ class Port(NamedTuple):
 
     @property
     def pending(self) -> bool:
-        """ovn-northd has yet to choose an address for it."""
-        return self.assigned is None and self.dynamic is not None
+        """ovn-northd has yet to choose an address for it, which it never does where a router is behind the port."""
+        return self.assigned is None and self.dynamic is not None and self.type != "router"
 
     def own(self) -> tuple[set[str], set[int], set[int]]:
         """MACs, IPv4 and IPv6 addresses that it holds, that it says it will, and that port_security lets it use."""

@@ -161,9 +161,10 @@ class Operations:
         self._records[r.uid] = self.operations[-1]
 
     def _drop_record(self, name: str, r: Reservation) -> None:
-        record = self._replica.record(r.name, r.uid)
-        if record is not None:
-            self._add(name, op="delete", table="DNS", where=_is(record[0]))
+        """Also where somebody has made copies of it."""
+        for uuid in sorted(self._replica.records.get(r.name, ())):
+            if self._replica.tables["DNS"][uuid]["external_ids"].get(UID) == r.uid:
+                self._add(name, op="delete", table="DNS", where=_is(uuid))
 
     def _guard_record(self, name: str, record: tuple[str, dict[str, str]] | None) -> None:
         if record is not None and record[0] not in self._guarded:

@@ -15,17 +15,24 @@ First the version vectors tell what happened (plan/revision.py), then each reser
     none        any         journalled as released       the record is removed
     none        any         otherwise                    followed: the ledger takes it
 
+A record that cannot be read is none that was released: it is written again. Both sides of a fork may have given one
+address or MAC away. Then the one whose port has it stays, else the older; the other is Failed, and was it being
+released, gone.
+
 Whatever is republished or resumed is planned like a new reserve (plan/repair.py), so it never renumbers a port that
 got the address meanwhile. Nothing is ever lost by comparing: where in doubt, both sides' reservations stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from ovnreserve.model.reservation import Reservation, State
 from ovnreserve.plan.revision import Relation
+
+_Claim = tuple[str, str, int | str]
 
 
 class Verdicts(NamedTuple):
@@ -46,12 +53,17 @@ class Verdicts(NamedTuple):
 
 
 def reconcile(
-    ledger: Iterable[Reservation],
+    ledger: Collection[Reservation],
     records: Mapping[str, Reservation],
     relation: Relation,
     was_released: Callable[[str], bool],
+    *,
+    unreadable: Collection[str] = (),
+    is_bound: Callable[[Reservation], bool] = lambda _r: False,
 ) -> Verdicts:
-    """Compare the ledger's reservations with the readable records (by name). Pure but for the look into the journal."""
+    """Compare the ledger's reservations with the readable records (by name); `unreadable` are the names of the others.
+    Pure but for the look into the journal.
+    """
     verdicts = Verdicts([], [], [], [], [], [], [])
     others_worked = relation in (Relation.GREATER, Relation.INCOMPARABLE)
     known: set[str] = set()
@@ -78,7 +90,7 @@ def reconcile(
         elif r.state is State.INTENDED and others_worked:
             verdicts.drops.append(r)
             verdicts.superseded.append(r.name)
-        elif relation is Relation.GREATER:
+        elif relation is Relation.GREATER and r.name not in unreadable:
             verdicts.drops.append(r)
         else:
             verdicts.resume.append(r.name)
@@ -91,6 +103,7 @@ def reconcile(
             verdicts.puts.append(record)
             if record.state is State.RELEASING:
                 verdicts.finish.append(name)
+    _settle_claims(verdicts, ledger, is_bound)
     return verdicts
 
 
@@ -116,5 +129,43 @@ def _another(
         verdicts.remove.append(record)
         verdicts.resume.append(r.name)
     else:
+        verdicts.drops.append(r)
         verdicts.puts.append(record)
         verdicts.superseded.append(r.name)
+
+
+def _settle_claims(verdicts: Verdicts, ledger: Iterable[Reservation], is_bound: Callable[[Reservation], bool]) -> None:
+    """Let nothing be held twice after this."""
+    dropped = {r.name for r in verdicts.drops}
+    after = {r.name: r for r in ledger if r.name not in dropped} | {r.name: r for r in verdicts.puts}
+    claims = Counter(claim for r in after.values() for claim in _claims(r))
+    if len(claims) == claims.total():
+        return
+    contested = [r for r in after.values() if any(claims[claim] > 1 for claim in _claims(r))]
+    contested.sort(key=lambda r: (r.state is State.RELEASING, not is_bound(r), r.created, r.uid))
+    holders: dict[_Claim, Reservation] = {}
+    for r in contested:
+        winner = next((holders[claim] for claim in _claims(r) if claim in holders), None)
+        if winner is None:
+            holders.update(dict.fromkeys(_claims(r), r))
+        else:
+            _lose(verdicts, r, winner)
+
+
+def _claims(r: Reservation) -> list[_Claim]:
+    """What it keeps from everyone."""
+    held = (("IPv4", r.v4), ("IPv6", r.v6), ("MAC", r.mac)) if r.live else ()
+    return [(r.switch, kind, what) for kind, what in held if what is not None]
+
+
+def _lose(verdicts: Verdicts, r: Reservation, winner: Reservation) -> None:
+    for names in (verdicts.resume, verdicts.release, verdicts.finish):
+        if r.name in names:
+            names.remove(r.name)
+    verdicts.puts[:] = [put for put in verdicts.puts if put.name != r.name]
+    if r.state is State.RELEASING:
+        verdicts.drops.append(r)
+        verdicts.remove.append(r)
+    else:
+        message = f"IP {winner.name} has {winner.port_addresses}: both were given away while nobody saw both sides"
+        verdicts.puts.insert(0, r.with_(state=State.FAILED, message=message))  # before the winner takes its place

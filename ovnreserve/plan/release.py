@@ -19,7 +19,8 @@ from ovnreserve.plan.world import World
 def plan_release(world: World, r: Reservation, context: Context) -> Plan:
     """The first transaction. What is being released already stays so; what failed holds nothing and just goes."""
     if r.state is State.FAILED:
-        return Plan("deleted", None, (), (Event("Normal", "Released", r.name, "had failed, held nothing"),))
+        event = Event("Normal", "Released", r.name, "had failed, held nothing")
+        return Plan("deleted", None, (DropRecord(r),), (event,))
     if r.state is State.RELEASING:
         return Plan("deleted", r)
     releasing = r.with_(state=State.RELEASING, deleted=int(context.now), resource_version=context.resource_version)

@@ -75,7 +75,8 @@ def plan_repair(world: World, segment: Segment, context: Context) -> Plan:
             port = world.ports[uuid]
             if port.assigned is None or address not in port.assigned.v4:
                 continue
-            verdict = judge(world, world.reservations[name]) if port.name == name else None
+            r = world.reservations[name]
+            verdict = judge(world, r) if port.name == name and r.state is not State.RELEASING else None
             if verdict is not None and verdict.addresses is not None:
                 pins.append(WriteAddresses(port.uuid, seen(port), verdict.addresses, name))
             else:

@@ -150,6 +150,8 @@ def _misnamed(wanted: Wanted, expected: str) -> FieldError:
 
 def _outside(world: World, segment: Segment, wanted: Wanted) -> Iterable[FieldError]:
     """What is wrong with the given addresses, whoever may hold them."""
+    port = world.port(wanted.name)
+    has = port.own()[2] if port is not None else ()
     for family, field, title in _FIELDS:
         address = wanted.v4 if family == 4 else wanted.v6
         space = segment.space(family)
@@ -167,7 +169,7 @@ def _outside(world: World, segment: Segment, wanted: Wanted) -> Iterable[FieldEr
             yield FieldError.invalid(f"spec.{field}", shown, f"is the {what} address of {space.cidr}")
         elif address > last:
             yield FieldError.invalid(f"spec.{field}", shown, f"is the broadcast address of {space.cidr}")
-        elif family == 6 and is_eui64(address) and eui64_mac(address)[:8] == world.mac_prefix():
+        elif family == 6 and address not in has and is_eui64(address) and eui64_mac(address)[:8] == world.mac_prefix():
             why = (
                 f"is what ovn-northd makes of MAC {eui64_mac(address)}, which it may choose for any port "
                 "(NB_Global options:mac_prefix)"

@@ -46,7 +46,7 @@ def decode(text: str | None) -> dict[str, int]:
     """The vector of a ledger row's text; {} for none or for one that somebody garbled, which then reads as 'wiped'."""
     try:
         found = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(found, dict):
         return {}

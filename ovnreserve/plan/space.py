@@ -19,6 +19,7 @@ exclude merges into few ranges.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Final
 
 from ovnreserve.model.addresses import Cidr, is_eui64
@@ -132,10 +133,8 @@ class Space:
         left.
         """
         lowest, highest = self.window()
-        windows = sorted(((max(first, lowest), min(last, highest)) for first, last in ranges), reverse=True) or [
-            (lowest, highest)
-        ]
-        for first, last in windows:
+        windows = [(max(first, lowest), min(last, highest)) for first, last in ranges] or [(lowest, highest)]
+        for first, last in sorted(windows, key=itemgetter(1), reverse=True):
             address = self._highest_free(first, last)
             if address is not None:
                 return address

@@ -72,7 +72,7 @@ def _relabel(r: Reservation, labels: dict[str, str], annotations: dict[str, str]
     if labels == r.labels and annotations == r.annotations:
         return Plan("unchanged", r)
     changed = r.with_(labels=labels, annotations=annotations, resource_version=context.resource_version)
-    return Plan("configured", changed, (UpdateRecord(changed),))
+    return Plan("configured", changed, (UpdateRecord(changed),) if r.live else ())
 
 
 def _check_version(r: Reservation, version: str) -> None:

@@ -1,0 +1,127 @@
+"""The record in the northbound database rebuilds the reservation, and text that was garbled rebuilds nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from builders import NOW, reservation, uuid_of
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ovnreserve.model.ip import Status, render
+from ovnreserve.model.reservation import (
+    NAME,
+    RECORD,
+    SWITCH,
+    UID,
+    Reservation,
+    State,
+    dns_records_of,
+    external_ids_of,
+    reservation_of,
+)
+
+words = st.text(st.characters(codec="utf-8"), max_size=8)
+maps = st.dictionaries(words, words, max_size=3)
+lists = st.lists(words, max_size=2).map(tuple)
+times = st.integers(0, 253_402_300_799)
+
+
+@st.composite
+def recorded(draw: st.DrawFn) -> Reservation:
+    """Any reservation that a record may be of: one that is held or being released."""
+    deleted = draw(st.none() | times)
+    return Reservation(
+        name=draw(words), uid=draw(words), switch=draw(words), subnet=draw(words), pod_name=draw(words),
+        namespace=draw(words), pod_type=draw(st.sampled_from(["", "StatefulSet", "VirtualMachine"])),
+        v4=draw(st.none() | st.integers(0, (1 << 32) - 1)), v6=draw(st.none() | st.integers(0, (1 << 128) - 1)),
+        mac=draw(words), state=State.HELD if deleted is None else State.RELEASING, created=draw(times), deleted=deleted,
+        resource_version=draw(st.integers(0, 1 << 60)), generation=draw(st.integers(0, 99)), labels=draw(maps),
+        annotations=draw(maps), node_name=draw(words), container_id=draw(words), attach_ips=draw(lists),
+        attach_macs=draw(lists), attach_subnets=draw(lists),
+    )  # fmt: skip
+
+
+@given(recorded())
+def test_a_record_rebuilds_the_reservation_that_it_was_made_of(r: Reservation) -> None:
+    assert reservation_of(external_ids_of(r)) == r
+
+
+def test_what_was_intended_is_held_once_its_record_is_found() -> None:
+    r = reservation(uuid_of(1), state=State.INTENDED)
+    assert reservation_of(external_ids_of(r)) == r.with_(state=State.HELD)
+
+
+IDS = external_ids_of(reservation(uuid_of(1)))
+
+
+@pytest.mark.parametrize("key", [NAME, UID, SWITCH, RECORD])
+def test_without_one_of_its_keys_a_record_rebuilds_nothing(key: str) -> None:
+    assert reservation_of({k: v for k, v in IDS.items() if k != key}) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"v4": "10.0.0.300"}, {"v4": 5}, {"v6": "x"}, {"mac": None}, {"created": "yesterday"}, {"created": -1},
+        {"created": 10**30}, {"created": 10**15}, {"deleted": 10**15}, {"rv": -1}, {"rv": 2**64}, {"gen": 10**30},
+        {"labels": {"a": 1}}, {"attach": [[], []]}, {"subnet": None},
+    ],
+)  # fmt: skip
+def test_a_record_that_nobody_of_us_wrote_rebuilds_nothing(change: dict[str, Any]) -> None:
+    assert reservation_of({**IDS, RECORD: json.dumps({**json.loads(IDS[RECORD]), **change})}) is None
+
+
+@given(st.text(max_size=40))
+@example("{" * 5000)
+@example('{"x":' + "[" * 5000)
+@example("null")
+@example("\ud800")
+def test_no_text_raises(text: str) -> None:
+    assert reservation_of({**IDS, RECORD: text}) is None
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from(sorted(json.loads(IDS[RECORD]))), json_values)
+def test_whatever_it_rebuilds_can_be_shown(key: str, value: Any) -> None:
+    r = reservation_of({**IDS, RECORD: json.dumps({**json.loads(IDS[RECORD]), key: value})})
+    if r is not None:
+        render(r, Status("Reserved", ()))
+
+
+@given(st.dictionaries(st.sampled_from([NAME, UID, SWITCH, RECORD, "other"]), st.text()))
+def test_no_external_ids_raise(ids: dict[str, str]) -> None:
+    assert reservation_of(ids) is None
+
+
+def test_a_record_of_a_later_program_with_more_in_it_is_read() -> None:
+    more = {**json.loads(IDS[RECORD]), "new": [1, 2]}
+    assert reservation_of({**IDS, RECORD: json.dumps(more)}) == reservation(uuid_of(1))
+
+
+def test_the_record_is_small_and_says_nothing_that_is_empty() -> None:
+    assert json.loads(IDS[RECORD]) == {
+        "subnet": "net", "pod": "vm-1", "ns": "default", "mac": "02:6f:76:00:00:09", "created": NOW, "rv": 5, "v4": "10.0.0.9",
+    }  # fmt: skip
+
+
+def test_what_a_port_is_given_names_the_mac_and_then_the_addresses() -> None:
+    assert reservation(uuid_of(1), v6="fd00::9").port_addresses == "02:6f:76:00:00:09 10.0.0.9 fd00::9"
+    assert reservation(uuid_of(1), v4=None, v6="fd00::9").port_addresses == "02:6f:76:00:00:09 fd00::9"
+
+
+def test_an_operator_who_attaches_the_row_to_a_switch_can_ask_for_the_name() -> None:
+    assert dns_records_of(reservation(uuid_of(1), v6="fd00::9")) == {"vm-1.default": "10.0.0.9 fd00::9"}
+
+
+@pytest.mark.parametrize(("state", "live"), [(state, state is not State.FAILED) for state in State])
+def test_only_a_failed_reservation_keeps_nothing_from_anybody(state: State, *, live: bool) -> None:
+    assert reservation(uuid_of(1), state=state).live is live

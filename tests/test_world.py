@@ -1,0 +1,269 @@
+"""The world kept up by changes is the world made from scratch, whatever others do to the database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from builders import MAC, Cloud, Row, contents, reservation, row_of, uuid_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ovnreserve.model.reservation import State
+
+SWITCHES = [uuid_of(number) for number in (1, 2)]
+PORTS = [uuid_of(number) for number in range(10, 14)]
+ROUTER, ROUTER_PORTS, NAT = uuid_of(30), [uuid_of(31), uuid_of(32)], uuid_of(33)
+DHCP = [uuid_of(40), uuid_of(41)]
+BALANCERS = [uuid_of(50), uuid_of(51)]
+CHECK, GLOBALS = uuid_of(60), uuid_of(70)
+
+NAMES = ["a", "b", "c"]
+MACS = [MAC, "0a:00:00:00:00:02", "02:6f:76:00:00:09"]
+V4 = ["10.0.0.2", "10.0.0.3", "10.0.0.9", "10.0.0.14", "10.0.1.5"]
+V6 = ["fd00::5", "fd00::800:ff:fe00:1"]
+OTHERS = [*V4, "10.0.0.6", "192.168.0.1"]
+SUBNETS = ["10.0.0.0/28", "10.0.0.0/24", "10.0.1.0/24", "bad"]
+EXCLUDES = ["10.0.0.3", "10.0.0.2..10.0.0.5 10.0.0.9", "10.0.0.4 bad", "10.0.1.0..10.0.1.9"]
+
+
+class Somebody:
+    """Changes rows of the database, at random, as any CMS might; `rules` is what may happen."""
+
+    def __init__(self) -> None:
+        self.cloud = Cloud()
+        self.tables = self.cloud.tables
+        self.ports = self.tables["Logical_Switch_Port"]
+        self.switches = self.tables["Logical_Switch"]
+        self.eager = True
+
+    # ---- switches --------------------------------------------------------------------------------------------------
+
+    def _config(self, random: Random) -> dict[str, str]:
+        config = {}
+        for key, values in (("subnet", SUBNETS), ("ipv6_prefix", ["fd00::/64", "fd00::"]), ("exclude_ips", EXCLUDES)):
+            if random.random() < 0.7:
+                config[key] = random.choice(values)
+        return config
+
+    def add_a_switch(self, random: Random) -> None:
+        name = random.choice(["net", "other"])
+        fresh = row_of("Logical_Switch", name=name, other_config=self._config(random))
+        self.switches.setdefault(random.choice(SWITCHES), fresh)
+
+    def change_a_switch(self, random: Random) -> None:
+        row = self.switches[random.choice(sorted(self.switches))]
+        change = random.choice(["name", "other_config", "load_balancer"])
+        if change == "name":
+            row["name"] = random.choice(["net", "other"])
+        elif change == "other_config":
+            row["other_config"] = self._config(random)
+        else:
+            row["load_balancer"] = frozenset(random.sample(BALANCERS, random.randrange(3)))
+
+    def delete_a_switch_with_its_ports(self, random: Random) -> None:
+        row = self.switches.pop(random.choice(sorted(self.switches)))
+        for uuid in row["ports"]:
+            del self.ports[uuid]
+
+    def recreate_a_switch_with_its_ports(self, random: Random) -> None:
+        old = random.choice(sorted(self.switches))
+        free = [uuid for uuid in SWITCHES if uuid not in self.switches]
+        if free:
+            self.switches[free[0]] = self.switches.pop(old)
+
+    # ---- ports -----------------------------------------------------------------------------------------------------
+
+    def _element(self, random: Random) -> str:
+        if random.random() < 0.5:
+            return random.choice(
+                ["dynamic", "unknown", "router", "nonsense", "dynamic 10.0.0.9", f"{MAC} dynamic", MAC]
+            )
+        words = [random.choice(MACS), random.choice(V4)]
+        return " ".join([*words, random.choice(V6)] if random.random() < 0.3 else words)
+
+    def _columns(self, random: Random) -> Row:
+        pick = random.choice
+        return {
+            "addresses": frozenset(self._element(random) for _ in range(random.randrange(3))),
+            "dynamic_addresses": pick([None, f"{pick(MACS)} {pick(V4)}", pick(MACS)]),
+            "port_security": frozenset([self._element(random)] if random.random() < 0.3 else []),
+            "type": pick(["", "", "", "router", "virtual", "localnet"]),
+            "options": pick([{}, {"router-port": "lrp-0"}, {"router-port": "lrp-1"}, {"virtual-ip": "10.0.0.14"}]),
+            "up": pick([None, False, True]),
+            "dhcpv4_options": pick([None, None, *DHCP]),
+            "dhcpv6_options": pick([None, None, *DHCP]),
+            "health_checks": pick([frozenset(), frozenset(), frozenset({CHECK})]),
+        }
+
+    def _free_names(self) -> list[str]:
+        return sorted(set(NAMES) - {row["name"] for row in self.ports.values()})
+
+    def add_a_port(self, random: Random) -> None:
+        free = [uuid for uuid in PORTS if uuid not in self.ports]
+        names = self._free_names()
+        if free and names:
+            uuid = random.choice(free)
+            self.ports[uuid] = row_of("Logical_Switch_Port", name=random.choice(names), **self._columns(random))
+            self.switches[random.choice(sorted(self.switches))]["ports"] |= {uuid}
+
+    def change_a_port(self, random: Random) -> None:
+        columns = self._columns(random)
+        some = random.sample(sorted(columns), random.randrange(1, len(columns)))
+        self.ports[random.choice(sorted(self.ports))].update({column: columns[column] for column in some})
+
+    def rename_a_port(self, random: Random) -> None:
+        for name in self._free_names():
+            self.ports[random.choice(sorted(self.ports))]["name"] = name
+
+    def swap_the_names_of_two_ports(self, random: Random) -> None:
+        one, other = (self.ports[random.choice(sorted(self.ports))] for _ in range(2))
+        one["name"], other["name"] = other["name"], one["name"]
+
+    def _unplug(self, uuid: str) -> None:
+        for row in self.switches.values():
+            row["ports"] -= {uuid}
+
+    def delete_a_port(self, random: Random) -> None:
+        uuid = random.choice(sorted(self.ports))
+        self._unplug(uuid)
+        del self.ports[uuid]
+
+    def recreate_a_port_under_its_name(self, random: Random) -> None:
+        uuid = random.choice(sorted(self.ports))
+        for fresh in PORTS:
+            if fresh not in self.ports:
+                self.ports[fresh] = self.ports.pop(uuid)
+                for row in self.switches.values():
+                    if uuid in row["ports"]:
+                        row["ports"] = row["ports"] - {uuid} | {fresh}
+                return
+
+    def move_a_port(self, random: Random) -> None:
+        uuid = random.choice(sorted(self.ports))
+        self._unplug(uuid)
+        self.switches[random.choice(sorted(self.switches))]["ports"] |= {uuid}
+
+    # ---- whatever else holds addresses -----------------------------------------------------------------------------
+
+    def _put(self, table: str, uuid: str, there: float, row: Row) -> None:
+        if there < 0.2:
+            self.tables[table].pop(uuid, None)
+        else:
+            self.tables[table].setdefault(uuid, row_of(table)).update(row)
+
+    def change_a_router_port(self, random: Random) -> None:
+        number = random.randrange(2)
+        networks = frozenset({f"{random.choice(OTHERS)}/24", "fd00::1/64"})
+        row = {"name": f"lrp-{number}", "mac": MACS[number], "networks": networks}
+        self._put("Logical_Router_Port", ROUTER_PORTS[number], random.random(), row)
+        there = frozenset(uuid for uuid in ROUTER_PORTS if uuid in self.tables["Logical_Router_Port"])
+        self._put("Logical_Router", ROUTER, 1, {"name": "lr", "ports": there})
+
+    def change_the_router(self, random: Random) -> None:
+        self._put("NAT", NAT, 1, {"type": "snat", "external_ip": random.choice(OTHERS)})
+        balancers = frozenset(random.sample(BALANCERS, random.randrange(2)))
+        row = {"name": "lr", "nat": frozenset({NAT}), "load_balancer": balancers}
+        self._put("Logical_Router", ROUTER, random.random(), row)
+
+    def change_a_load_balancer(self, random: Random) -> None:
+        vips = {f"{random.choice(OTHERS)}:80": "10.0.0.2:80"}
+        row = {"name": "lb", "vips": vips, "ip_port_mappings": {"10.0.0.2": f"{random.choice(NAMES)}:10.0.0.6"}}
+        self._put("Load_Balancer", random.choice(BALANCERS), random.random(), row)
+
+    def change_dhcp_options(self, random: Random) -> None:
+        row = {"cidr": "10.0.0.0/24", "options": {"server_id": random.choice(OTHERS), "server_mac": MACS[2]}}
+        self._put("DHCP_Options", random.choice(DHCP), random.random(), row)
+
+    def change_a_health_check(self, random: Random) -> None:
+        self._put("Logical_Switch_Port_Health_Check", CHECK, 1, {"src_ip": random.choice(OTHERS)})
+
+    def change_nb_global(self, random: Random) -> None:
+        self._put("NB_Global", GLOBALS, random.random(), {"options": {"svc_monitor_mac": random.choice(MACS)}})
+
+    # ---- reservations ----------------------------------------------------------------------------------------------
+
+    def reserve(self, random: Random) -> None:
+        r = reservation(
+            random.choice(SWITCHES), random.choice(NAMES), v4=random.choice([None, *V4]),
+            v6=random.choice([None, *V6]), mac=f"02:6f:76:00:00:0{random.randrange(10)}", state=random.choice(list(State)),
+        )  # fmt: skip
+        held = {
+            holding
+            for other in self.cloud.world.reservations.values()
+            if other.live and other.switch == r.switch and other.name != r.name
+            for holding in (other.v4, other.v6, other.mac)
+        }
+        if not r.live or not held & ({r.v4, r.v6, r.mac} - {None}):
+            self.cloud.world.put(r)
+
+    def release(self, random: Random) -> None:
+        self.cloud.world.drop(random.choice(NAMES))
+
+    # ---- following -------------------------------------------------------------------------------------------------
+
+    def let_changes_gather(self, _random: Random) -> None:
+        self.eager = False
+
+    def follow_each_change(self, _random: Random) -> None:
+        self.eager = True
+
+    def receive(self, _random: Random) -> None:
+        self.cloud.send()
+
+    def reconnect(self, _random: Random) -> None:
+        self.cloud.send_all()
+
+    def look(self, _random: Random) -> None:
+        self.cloud.look()
+
+    def ask_about_a_switch(self, random: Random) -> None:
+        segments = self.cloud.world.segments
+        if segments:
+            self.cloud.world.settled(segments[random.choice(sorted(segments))])
+
+    def do(self, rule: Rule, seed: int) -> None:
+        if not self.switches and rule in _NEED_A_SWITCH | _NEED_A_PORT:
+            rule = Somebody.add_a_switch
+        elif not self.ports and rule in _NEED_A_PORT:
+            rule = Somebody.add_a_port
+        rule(self, Random(seed))
+
+    def compare(self) -> None:
+        self.cloud.sync()
+        assert self.cloud.replica.tables == self.tables
+        assert contents(self.cloud.world) == contents(self.cloud.rebuilt())
+
+
+Rule = Callable[[Somebody, Random], None]
+
+_NEED_A_SWITCH: set[Rule] = {
+    Somebody.change_a_switch,
+    Somebody.delete_a_switch_with_its_ports,
+    Somebody.recreate_a_switch_with_its_ports,
+    Somebody.add_a_port,
+}
+_NEED_A_PORT: set[Rule] = {
+    Somebody.change_a_port,
+    Somebody.rename_a_port,
+    Somebody.swap_the_names_of_two_ports,
+    Somebody.delete_a_port,
+    Somebody.recreate_a_port_under_its_name,
+    Somebody.move_a_port,
+}
+RULES: list[Rule] = [
+    rule for name, rule in vars(Somebody).items() if not name.startswith("_") and name not in ("do", "compare")
+]
+
+histories = st.lists(st.tuples(st.sampled_from(RULES), st.integers(0, 1 << 20)), min_size=10, max_size=60)
+
+
+@settings(max_examples=250, deadline=None)
+@given(history=histories)
+def test_following_changes_comes_to_the_same_as_starting_from_a_full_dump(history: list[tuple[Rule, int]]) -> None:
+    somebody = Somebody()
+    for rule, seed in history:
+        somebody.do(rule, seed)
+        if somebody.eager:
+            somebody.compare()
+    somebody.compare()
