@@ -1,8 +1,8 @@
-"""Where the time goes: `python -m bench.profile ROW` runs a row's work under py-spy and prints the functions inclusively.
+"""Where the time goes: `python -m bench.profile ROW` runs a row's work under py-spy and prints functions inclusively.
 
 py-spy (`pip install py-spy`; it needs the right to trace processes) is attached to the daemon only while it has the
 row's work to do, again and again until there are enough samples. The share of a function is how many of the samples
-have it anywhere on their stack: of those in which the thread held the interpreter's lock or, with --wall, was not asleep.
+have it anywhere on their stack: of those in which a thread held the interpreter's lock or, with --wall, did not sleep.
 For `allocator` it watches the benchmark itself. `status` is over too soon for samples: there it is the interpreter's
 own record of imports.
 """
@@ -20,6 +20,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from bench.harness import BenchError, Clock
@@ -78,12 +79,13 @@ def _watched(command: list[str], stacks: Stacks) -> Iterator[None]:
         out = Path(directory, "stacks")
         spy = subprocess.Popen(
             [_py_spy(), "record", "--format", "raw", "--rate", str(RATE), "--threads", "--output", str(out), *command],
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             cwd=_ROOT,
         )
         told = b""
         while _READY not in told:
-            line = spy.stderr.readline()
+            line = spy.stdout.readline()
             if not line:
                 raise BenchError(f"py-spy: {told.decode(errors='replace').strip()}")
             told += line
@@ -116,7 +118,7 @@ def daemon(row: str, reserved: int, options: list[str]) -> tuple[Stacks, float]:
                 items = [document(pod) for pod in names(_BULK)]
                 ours.http.bulk("create", items)
                 made = [item["metadata"]["name"] for item in items]
-                work: Callable[[], None] = lambda made=made: ours.release(made)  # type: ignore[misc]
+                work: Callable[[], None] = partial(ours.release, made)
             else:
                 work, made = _WORK[row](ours)
             with _watched(["--pid", str(ours.daemon.pid), *options], stacks), Clock() as clock:

@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from bench.harness import expect
 from bench.rpc import Rpc, exclude_ips_of, set_exclude_ips
-from bench.unixhttp import Http
+from bench.unixhttp import BULK, Http
 from ovnreserve.sandbox import Daemon, Servers
 
 SWITCH = "bench"
@@ -122,7 +122,14 @@ class Ours:
         while self.total() != left:
             expect(time.monotonic() < until, f"a release of {len(condemned)} was not done within {_PATIENCE:g} s")
             time.sleep(0.01)
+        self._wait_idle()
         settle(self.servers)
+
+    def _wait_idle(self) -> None:
+        """Return once the daemon's writer has done all that was to be done before this: it has a queue."""
+        nobody = {"kind": "IP", "metadata": {"name": "nobody"}}
+        answer = self.http.ask("POST", BULK, {"verb": "delete", "items": [nobody]})
+        expect(answer["results"][0]["status"]["reason"] == "NotFound", "what does not exist was deleted")
 
     def check(self, acknowledged: dict[str, str]) -> None:
         """Every acknowledged reservation (name to address) is in the database and in the ledger, and none shares its

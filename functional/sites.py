@@ -82,10 +82,18 @@ class Site:
     def __init__(self, servers: Servers, daemon: Daemon) -> None:
         self.servers = servers
         self.daemon = daemon
-        self.nb = servers.nbctl
         self._numbers = itertools.count(1)
         self._warnings: list[str] = []
         self.client = self.new_client()
+
+    def nb(self, *arguments: str) -> str:
+        """Run ovn-nbctl, and return what it prints once the daemon has seen what it did."""
+        printed = self.servers.nbctl(*arguments)
+        if self.daemon.alive:
+            # What is to be refused is looked at again after the database's latest has come in.
+            [refused] = self.bulk("delete", [{"kind": "IP", "metadata": {"name": "nobody"}}])
+            assert refused.code == 404, refused.status
+        return printed
 
     def new_client(self) -> Client:
         return Client(self.daemon.client_environment["OVNRESERVE_SERVER"], self._warnings.append)
@@ -228,7 +236,7 @@ class Site:
 
     def rows(self, table: str, *records: str) -> list[dict[str, Any]]:
         """Rows as ovn-nbctl lists them: sets of one are the value, larger and empty ones lists."""
-        found = json.loads(self.nb("--format=json", "list", table, *records))
+        found = json.loads(self.servers.nbctl("--format=json", "list", table, *records))
         return [dict(zip(found["headings"], map(_value, row), strict=True)) for row in found["data"]]
 
     def row(self, table: str, record: str) -> dict[str, Any]:
@@ -249,7 +257,7 @@ class Site:
     def records(self) -> dict[str, dict[str, Any]]:
         """Our records by the reservation's name: rows of the DNS table."""
         ids = "external_ids:ovnreserve/kind=reservation"
-        found = json.loads(self.nb("--format=json", "find", "dns", ids))
+        found = json.loads(self.servers.nbctl("--format=json", "find", "dns", ids))
         rows = [dict(zip(found["headings"], map(_value, row), strict=True)) for row in found["data"]]
         return {row["external_ids"]["ovnreserve/name"]: row for row in rows}
 

@@ -77,7 +77,8 @@ def _(site: Site, switch: str, address: str) -> str:
 
 @holder("static port, second element")
 def _(site: Site, switch: str, address: str) -> str:
-    return f"logical switch port {site.port(switch, [f'{MAC} {OUTSIDE[family(address)]}', f'0a:00:00:00:00:02 {address}'])}"
+    elements = [f"{MAC} {OUTSIDE[family(address)]}", f"0a:00:00:00:00:02 {address}"]
+    return f"logical switch port {site.port(switch, elements)}"
 
 
 @holder("static port with a mask")

@@ -139,6 +139,8 @@ def test_an_automatic_address_beside_a_localnet_port_comes_with_a_warning(site):
     assert "10.16.0.253" in warning
     assert site.reserve(plain, v4IpAddress="10.16.0.9").warnings == []
     assert site.reserve(ranged).warnings == site.reserve(excluding).warnings == []
+    site.nb("set", "logical_switch", plain, f'external_ids:{AUTO}="fd00:16::1..fd00:16::9"')
+    assert len(site.reserve(plain).warnings) == 1, "a range of IPv6 says nothing of IPv4"
 
 
 def test_operators_excludes_are_never_chosen_and_may_be_given(site):
@@ -183,6 +185,39 @@ def test_when_no_address_is_left_nothing_is_written(site):
         refused = site.reserve(switch)
     assert (refused.code, refused.status["reason"], refused.reasons) == (409, "Conflict", {"NoAvailableAddress"})
     assert f"no IPv4 address is available on subnet {switch}" in refused.message
+
+
+def test_clients_that_ask_at_once_all_get_an_address_of_their_own(site):
+    switch = site.switch(NETWORK, PREFIX)
+    clients = [Site(site.servers, site.daemon) for _ in range(8)]
+    documents = [site.document(switch) for _ in range(80)]
+    answers: list[Answer] = []
+    with ThreadPoolExecutor(8) as pool:
+        for start in range(0, 80, 8):
+            answers += pool.map(Site.apply, clients, documents[start : start + 8])
+    assert {answer.result for answer in answers} == {"created"}
+    assert sorted(last_octets(*answers)) == list(range(175, 255))
+    assert len({answer.v6 for answer in answers}) == len({answer.mac for answer in answers}) == 80
+    assert site.exclude_ips(switch) == "10.16.0.175..10.16.0.254"
+
+
+def test_of_clients_that_give_the_same_address_at_once_one_gets_it(site):
+    switch = site.switch()
+    clients = [Site(site.servers, site.daemon) for _ in range(8)]
+    documents = [site.document(switch, v4IpAddress="10.16.0.9") for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(Site.apply, clients, documents))
+    [winner] = [answer for answer in answers if answer.result == "created"]
+    refused = [answer for answer in answers if answer is not winner]
+    assert {answer.code for answer in refused} == {409}
+    assert all(f"held by IP {winner.name}" in answer.message for answer in refused)
+
+
+def test_a_reservation_is_in_the_journal(site):
+    answer = site.reserve(site.switch("10.16.0.0/24"), macAddress="0a:00:00:00:00:01")
+    wait_until(lambda: site.events(answer.name))
+    [(reason, message)] = site.events(answer.name)
+    assert (reason, message.startswith("reserved 0a:00:00:00:00:01 10.16.0.254 on subnet ")) == ("Reserved", True)
 
 
 # ---- quarantine ----------------------------------------------------------------------------------------------------
@@ -443,6 +478,23 @@ def test_a_switch_without_a_cidr_is_no_subnet(site, subnet):
         refused = site.reserve(switch)
     assert (refused.code, list(refused.causes)) == (422, ["spec.subnet"])
     assert "no CIDR" in refused.message
+
+
+@pytest.mark.parametrize(
+    ("subnet", "prefix", "cidrs"),
+    [
+        ("10.16.0.77/24", "fd00:16::77", "10.16.0.0/24,fd00:16::/64"),
+        ("10.16.0.0/255.255.255.0", "fd00:16::/64", "10.16.0.0/24,fd00:16::/64"),
+        ("10.16.0.0/24", "fd00:16::/56", "10.16.0.0/24"),
+        ("10.16.0.0/24", "fd00:16::/128", "10.16.0.0/24"),
+        ("10.16.0.0/24", "nonsense", "10.16.0.0/24"),
+        ("10.16.0.0/33", "fd00:16::", "fd00:16::/64"),
+    ],
+)
+def test_cidrs_are_read_as_ovn_northd_reads_them(site, subnet, prefix, cidrs):
+    switch = site.switch(subnet, prefix)
+    assert site.reserve(switch).result == "created"
+    assert site.subnet(switch)["spec"]["cidrBlock"] == cidrs
 
 
 def test_a_switch_that_does_not_exist_is_invalid(site):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -122,3 +123,30 @@ def test_all_of_ipv6_is_one_run_with_an_exact_count():
     assert everything.count() == 2**128 - 1
     assert everything.highest_absent(0, 2**128 - 1) == everything.lowest_absent(0, 2**128 - 1) == 2**127
     assert repr(Runs([(1, 2)])) == "Runs([(1, 2)])"
+
+
+def test_thousands_of_runs_are_kept_in_order_through_random_changes():
+    """Enough of them that buckets split, run empty, and are looked up across their borders."""
+    random = Random(7)
+    numbers = {2 * number for number in range(4000)}
+    runs = Runs((number, number) for number in numbers)
+    for step in range(20_000):
+        number = random.randrange(10_000)
+        if number in numbers:
+            numbers.remove(number)
+            runs.remove(number)
+        elif step % 3:
+            assert runs.add(number)
+            numbers.add(number)
+        if step % 500 == 0:
+            first, last = sorted((random.randrange(10_000), random.randrange(10_000)))
+            inside = [number for number in range(first, last + 1) if number in numbers]
+            assert [n for start, end in runs.runs_in(first, last) for n in range(start, end + 1)] == inside
+            absent = [number for number in range(first, last + 1) if number not in numbers]
+            assert runs.highest_absent(first, last) == max(absent, default=None)
+            assert runs.lowest_absent(first, last) == min(absent, default=None)
+    assert [n for start, end in runs for n in range(start, end + 1)] == sorted(numbers)
+    for number in sorted(numbers):
+        runs.remove(number)
+    assert not runs
+    assert runs.count() == 0

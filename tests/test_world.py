@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
+import pytest
 from builders import MAC, Cloud, Row, contents, reservation, row_of, uuid_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ovnreserve.model.addresses import parse_v4
 from ovnreserve.model.reservation import State
 
 SWITCHES = [uuid_of(number) for number in (1, 2)]
@@ -267,3 +269,163 @@ def test_following_changes_comes_to_the_same_as_starting_from_a_full_dump(histor
         if somebody.eager:
             somebody.compare()
     somebody.compare()
+
+
+# ---- whom changes concern --------------------------------------------------------------------------------------------
+
+
+def test_a_port_concerns_the_reservation_of_its_name_and_those_whose_address_or_mac_it_has() -> None:
+    cloud = Cloud()
+    switch = cloud.switch()
+    cloud.reserve(switch, "by-v4.default", v4="10.0.0.5", mac="02:6f:76:00:00:05")
+    cloud.reserve(switch, "by-mac.default", v4="10.0.0.6", mac="02:6f:76:00:00:06")
+    cloud.reserve(switch, "by-v6.default", v4=None, v6="fd00::7", mac="02:6f:76:00:00:07")
+    cloud.reserve(switch, "nobody.default", v4="10.0.0.8", mac="02:6f:76:00:00:08")
+    port = cloud.port(switch, "thief", "02:6f:76:00:00:06 10.0.0.5 fd00::7")
+    for touched in (cloud.change("Logical_Switch_Port", port, up=True), cloud.delete_port(port)):
+        assert touched.names == {"thief", "by-v4.default", "by-mac.default", "by-v6.default"}
+        assert touched.switches == {switch}
+
+
+def test_a_switch_concerns_its_reservations_when_it_goes() -> None:
+    cloud = Cloud()
+    switch = cloud.switch()
+    r = cloud.reserve(switch)
+    del cloud.tables["Logical_Switch"][switch]
+    touched = cloud.sync()
+    assert touched.names == {r.name}
+    assert touched.switches == set(), "there is no such switch any more"
+    assert cloud.world.reservations == {r.name: r}
+
+
+def test_a_switch_that_comes_back_finds_its_reservations() -> None:
+    cloud = Cloud()
+    switch = cloud.switch()
+    r = cloud.reserve(switch)
+    row = cloud.tables["Logical_Switch"].pop(switch)
+    cloud.sync()
+    cloud.tables["Logical_Switch"][switch] = row
+    touched = cloud.sync()
+    assert touched.excludes == {switch}
+    assert cloud.segment(switch).reservations == {r.name}
+
+
+@pytest.mark.parametrize(
+    ("columns", "concerned"),
+    [
+        ({"other_config": {"subnet": "10.0.0.0/24", "exclude_ips": "10.0.0.5"}}, True),
+        ({"external_ids": {"ovnreserve/excluded": "1 x"}}, True),
+        ({"external_ids": {"neutron:x": "y"}}, False),
+        ({"other_config": {"subnet": "10.0.1.0/24"}}, False),
+        ({"name": "other"}, False),
+    ],
+)
+def test_only_a_change_of_exclude_ips_or_our_mark_calls_for_a_look_at_them(columns: Row, *, concerned: bool) -> None:
+    cloud = Cloud()
+    switch = cloud.switch()
+    touched = cloud.change("Logical_Switch", switch, **columns)
+    assert touched.excludes == ({switch} if concerned else set())
+    assert touched.switches == {switch}
+
+
+def test_a_dynamic_port_that_gets_another_address_was_moved() -> None:
+    cloud = Cloud()
+    switch = cloud.switch()
+    port = cloud.port(switch, "p", "dynamic")
+    assert cloud.change("Logical_Switch_Port", port, dynamic_addresses=f"{MAC} 10.0.0.2").moved == []
+    assert cloud.change("Logical_Switch_Port", port, up=True).moved == []
+    [(before, after)] = cloud.change("Logical_Switch_Port", port, dynamic_addresses=f"{MAC} 10.0.0.3").moved
+    assert (before.dynamic_addresses, after.dynamic_addresses) == (f"{MAC} 10.0.0.2", f"{MAC} 10.0.0.3")
+
+
+# ---- reservations ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", [State.INTENDED, State.HELD, State.RELEASING])
+def test_a_withheld_address_stays_withheld_whatever_becomes_of_its_reservation(state: State) -> None:
+    """To exclude it would renumber the running port that has it."""
+    cloud = Cloud()
+    switch = cloud.switch()
+    r = cloud.reserve(switch)
+    segment = cloud.segment(switch)
+    segment.withhold(frozenset({parse_v4("10.0.0.9")}))
+    cloud.world.put(r.with_(state=state, labels={"a": "b"}))
+    assert segment.excluded.text() == ""
+    cloud.world.drop(r.name)
+    assert segment.withheld == set()
+    cloud.world.put(r)
+    assert segment.excluded.text() == "10.0.0.9"
+
+
+def test_a_failed_reservation_keeps_nothing() -> None:
+    cloud = Cloud()
+    switch = cloud.switch()
+    r = cloud.reserve(switch)
+    cloud.world.put(r.with_(state=State.FAILED))
+    segment = cloud.segment(switch)
+    assert (segment.reserved, segment.reserved_macs, segment.excluded.text()) == ({}, {}, "")
+    assert segment.reservations == {r.name}
+    assert cloud.world.macs == {}
+    cloud.world.drop(r.name)
+    assert segment.reservations == set()
+
+
+def test_quarantine_ends_when_its_time_is_over_and_outlives_another_network() -> None:
+    cloud = Cloud()
+    switch = cloud.switch(subnet="10.0.0.0/29")
+    cloud.reserve(switch, v4="10.0.0.6")
+    cloud.world.drop("vm-1.default", quarantined_at=100.0)
+
+    def chosen() -> int | None:
+        space = cloud.segment(switch).v4
+        assert space is not None
+        return space.choose([(0, parse_v4("10.0.0.6"))])
+
+    assert chosen() == parse_v4("10.0.0.5")
+    cloud.change("Logical_Switch", switch, other_config={"subnet": "10.0.0.0/24"})
+    assert chosen() == parse_v4("10.0.0.5")
+    cloud.world.end_quarantine(99.0)
+    assert chosen() == parse_v4("10.0.0.5")
+    cloud.world.end_quarantine(100.0)
+    assert chosen() == parse_v4("10.0.0.6")
+
+
+def test_what_was_released_before_a_restart_is_in_quarantine_where_the_switch_is_still_there() -> None:
+    cloud = Cloud()
+    switch = cloud.switch()
+    cloud.world.quarantine(switch, 4, parse_v4("10.0.0.254"), 100.0)
+    cloud.world.quarantine("gone", 4, parse_v4("10.0.0.254"), 100.0)
+    cloud.world.quarantine(switch, 6, 5, 100.0)
+    space = cloud.segment(switch).v4
+    assert space is not None
+    assert space.choose() == parse_v4("10.0.0.253")
+
+
+# ---- the networks of a switch ----------------------------------------------------------------------------------------
+
+
+def test_a_switch_that_names_no_subnet_has_the_networks_of_its_router_port() -> None:
+    cloud = Cloud()
+    switch = cloud.switch(subnet=None)
+    cloud.reserve(switch, v4="10.9.0.9")
+    cloud.router(switch, "10.9.0.1/24", "fe80::1/64", "fd09::1/64")
+    segment = cloud.segment(switch)
+    assert [str(space.cidr) for space in segment.spaces] == ["10.9.0.0/24", "fd09::/64"]
+    assert segment.v4 is not None
+    assert segment.v4.used == 2
+
+
+def test_its_own_subnet_goes_before_that_of_its_router_port() -> None:
+    cloud = Cloud()
+    switch = cloud.switch(v6=None)
+    cloud.router(switch, "10.9.0.1/24", "fd09::1/64")
+    assert [str(space.cidr) for space in cloud.segment(switch).spaces] == ["10.0.0.0/24"]
+
+
+def test_switches_are_found_by_name_also_when_two_share_it() -> None:
+    cloud = Cloud()
+    first, second = cloud.switch(), cloud.switch()
+    assert [segment.switch.uuid for segment in cloud.world.switches_named("net")] == [first, second]
+    assert cloud.world.switches_named("other") == []
+    assert cloud.world.switch_name(first) == "net"
+    assert cloud.world.switch_name(None) == "(none)"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import netaddr
@@ -99,15 +100,15 @@ def run(scale: Scale, deadline: Deadline, tell: Callable[[str], None]) -> Table:
     result = Table(
         NAME,
         "4. Choice of an address, and its release, in the allocator, us each",
-        ("network", "fill", "runs", "choose", "release", "netaddr.IPSet choose", "release ", "limit (SortedDict)", "release  ",
-         "choose : limit", "goal", ""),
-    )  # fmt: skip
+        (
+            *("network", "fill", "runs", "choose", "release", "IPSet: choose", "IPSet: release"),
+            *("limit: choose", "limit: release", "choose : limit", "goal", ""),
+        ),
+    )
     share = deadline.left / len(CASES)
     for case in CASES:
         contenders, runs = _contenders(case, scale.operations)
-        taken = interleave(
-            contenders, scale.repeats, Deadline(share), lambda text, c=case: tell(f"{c.cidr} {c.what}: {text}")
-        )
+        taken = interleave(contenders, scale.repeats, Deadline(share), partial(_told, tell, case))
         result.keep(f"{case.cidr} {case.what}", taken)
         cells = [
             taken[name].shown(figure) if name in taken else "-" for name in (OURS, IPSET, LIMIT) for figure in _FIGURES
@@ -117,11 +118,17 @@ def run(scale: Scale, deadline: Deadline, tell: Callable[[str], None]) -> Table:
         word = result.judge(good, f"{case.cidr} {case.what}: choose {words[0]}, release {words[1]} us")
         over = times(ratio(words[0], taken[LIMIT]["choose"]))
         result.lines.append([case.cidr, case.what, f"{runs:,}", *cells, over, f"<= {GOAL:g}", word])
-    result.notes.append("netaddr.IPSet only where its samples end within seconds: up to a /16")
+    result.notes.append(
+        "IPSet: netaddr.IPSet of the free addresses, only where it ends within seconds; limit: SortedDict alone"
+    )
     return result
 
 
 _FIGURES = ("choose", "release")
+
+
+def _told(tell: Callable[[str], None], case: Case, text: str) -> None:
+    tell(f"{case.cidr} {case.what}: {text}")
 
 
 def _contenders(case: Case, operations: int) -> tuple[dict[str, Contender], int]:

@@ -95,7 +95,8 @@ def table(taken: Taken, scale: Scale) -> Table:
     loops = ", ".join(map(str, WORKERS))
     result.notes += [
         "ours, lost: each acknowledged one was found in the database and in the ledger, with an address of its own",
-        f"ovn-nbctl: the best of {loops} loops at once; lost updates count as done; ovsdbapp: {peers.THREADS} threads, more would only queue for its connection",
+        f"ovn-nbctl: the best of {loops} loops at once; lost updates count as done",
+        f"ovsdbapp: {peers.THREADS} threads; more would only queue for its connection",
         f"limit: batches of {CLIENTS}, one fsync of a ledger and one durable commit each, pipelined",
         *fails_somewhere(taken),
     ]

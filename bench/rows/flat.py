@@ -70,8 +70,12 @@ def run(scale: Scale, deadline: Deadline, tell: Callable[[str], None]) -> Table:
         bulk, single = (ratio(row[name]["us"], first[name]["us"]) for name in (OURS, SINGLE))
         cells = [row[OURS].shown("us"), row[OURS].shown("cpu"), row[SINGLE].shown("us")]
         cells += [row[name].shown("us") for name in (NBCTL, OVSDBAPP, LIMIT)]
-        words = [result.judge(value is not None and value <= FLAT, f"{checkpoint:,} reserved: {what} {times(value)} the first")
-                 for what, value in (("bulk", bulk), ("one by one", single))]  # fmt: skip
+        words = [
+            result.judge(
+                value is not None and value <= FLAT, f"{checkpoint:,} reserved: {what} {times(value)} the first"
+            )
+            for what, value in (("bulk", bulk), ("one by one", single))
+        ]
         result.lines.append(
             [f"{checkpoint:,}", *cells, times(bulk), times(single), f"<= {number(FLAT)} x", "; ".join(words)]
         )

@@ -37,9 +37,19 @@ class Batch:
         self._withheld: dict[str, frozenset[int]] = {}
         self._quarantined: list[tuple[str, int, int, float]] = []
         self._switches: dict[str, None] = {}
+        self.unrepaired: set[str] = set()
+        """Switches whose repair waits for ovn-northd. Their exclude_ips is left alone until then: it may lack an
+        address that somebody is about to be given.
+        """
 
     def __bool__(self) -> bool:
         return bool(self.planned or self.doubtful)
+
+    def has_to_wait(self, plan: Plan) -> bool:
+        """Would the plan have exclude_ips written of a switch that is not repaired yet?"""
+        return bool(self.unrepaired) and not self.unrepaired.isdisjoint(
+            step.reservation.switch for step in plan.steps if isinstance(step, PutRecord | UpdateRecord | DropRecord)
+        )
 
     def accept(self, work: Work, plan: Plan, now: float, *, needs_barrier: bool) -> None:
         """Take a plan, and make the world what it will be once it is carried out."""
@@ -49,7 +59,8 @@ class Batch:
         if plan.reservation is not None and plan.result != "unchanged":
             self._keep(plan.reservation.name)
             self._keep_switch(plan.reservation.switch)
-            self._quarantined += [(plan.reservation.switch, *held) for held in world.quarantined(plan.reservation)]
+            held = world.quarantined(plan.reservation)  # but for what this batch itself released
+            self._quarantined += [(plan.reservation.switch, *since) for since in held if since[2] != now]
             world.put(plan.reservation)
         elif plan.result == "deleted":
             self._keep(work.name)

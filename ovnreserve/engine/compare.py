@@ -1,8 +1,12 @@
-"""Comparing the stores: on start, on each full dump after a reconnect, and on winning the lock."""
+"""Comparing the stores: on start, on each full dump after a reconnect, and on winning the lock.
+
+A standby compares what changes, as it changes: so it follows the active daemon.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Final
 
 import structlog
@@ -25,22 +29,25 @@ _SUPERSEDED: Final = "another daemon worked meanwhile, and this had never been a
 
 
 def compare_stores(
-    ledger: Ledger, replica: Replica, world: World, quarantine: float
+    ledger: Ledger, replica: Replica, world: World, quarantine: float, names: set[str] | None = None
 ) -> tuple[Verdicts, set[str]] | None:
-    """Bring ledger and world up to what the database says; return what is left to do there, and the names concerned.
+    """Bring ledger and world up to what the database says, of everything or of the reservations of these names; return
+    what is left to do there, and the names concerned.
 
     None if the ledger cannot be written: nothing is decided on half a view.
     """
-    records = _records(replica, world)
+    written = replica.records.keys() if names is None else replica.records.keys() & names
+    records = _records(replica, world, written)
     theirs = revision.decode(replica.revision)
     relation = revision.compare(theirs, ledger.vector)
-    before = dict(world.reservations)
+    before = world.reservations
+    before = dict(before) if names is None else {name: before[name] for name in names if name in before}
     verdicts = reconcile(
         before.values(),
         records,
         relation,
         ledger.was_released,
-        unreadable=replica.records.keys() - records.keys(),
+        unreadable=written - records.keys(),
         is_bound=lambda r: judge(world, r).status,
     )
     now = time.time()
@@ -58,15 +65,16 @@ def compare_stores(
         world.drop(r.name)
     for r in verdicts.puts:
         world.put(r)
-    _restore_quarantine(ledger, world, now, quarantine)
-    if relation is not Relation.EQUAL or any(verdicts):
+    if names is None:
+        _restore_quarantine(ledger, world, now, quarantine)
+    if names is None and (relation is not Relation.EQUAL or any(verdicts)):
         _log.info("stores_compared", database=relation.value, **{k: len(v) for k, v in verdicts._asdict().items()})
     return verdicts, {r.name for r in (*verdicts.puts, *verdicts.drops)}
 
 
-def _records(replica: Replica, world: World) -> dict[str, Reservation]:
+def _records(replica: Replica, world: World, names: Iterable[str]) -> dict[str, Reservation]:
     records: dict[str, Reservation] = {}
-    for name in replica.records:
+    for name in names:
         known = world.reservations.get(name)
         found = (replica.record(name, known.uid) if known else None) or replica.record(name)
         r = reservation_of(found[1]) if found is not None else None

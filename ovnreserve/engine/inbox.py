@@ -64,9 +64,8 @@ class Inbox:
         if not ticket.missing:
             self._finish(ticket)
 
-    def expire(self, under_way: Callable[[], set[Ticket]]) -> None:
+    def expire(self, now: float, under_way: Callable[[], set[Ticket]]) -> None:
         """Tell clients that cannot wait any longer; those `under_way` that the outcome is unknown."""
-        now = time.monotonic()
         uncertain: set[Ticket] | None = None
         while self._deadlines and self._deadlines[0][0] <= now:
             ticket = heapq.heappop(self._deadlines)[2]

@@ -16,7 +16,7 @@ from functools import partial
 
 from ovnreserve.engine.work import Work
 from ovnreserve.model.errors import NotFound
-from ovnreserve.model.reservation import RECORD, Reservation, State
+from ovnreserve.model.reservation import Reservation, State, reservation_of
 from ovnreserve.northbound.replica import Replica
 from ovnreserve.plan.bind import judge, plan_bind
 from ovnreserve.plan.outcome import Context, Plan
@@ -60,7 +60,7 @@ class Tasks:
     def release_seen(self, names: Iterable[str]) -> None:
         """ovn-northd has seen the first transaction of these releases."""
         for name in names:
-            self._add(name, partial(self._finish, name))
+            self._ready[name] = Work(name, partial(self._finish, name))  # whatever else was to be done for it
 
     def follow(self, verdicts: Verdicts) -> None:
         """Everything was compared: start anew with what that came to."""
@@ -70,12 +70,16 @@ class Tasks:
         for name in verdicts.resume:
             self._add(name, partial(self._resume, name))
         for name in verdicts.release:
-            self._add(name, partial(self.release, name))
+            self._add(name, partial(self._release_again, name))
         self.release_seen(verdicts.finish)
         for r in verdicts.remove:
             self._add(r.uid, partial(self._remove, r))
         self._suspects |= self._world.segments.keys()
         self._binds |= self._world.reservations.keys()
+
+    def wrote(self, names: Iterable[str]) -> None:
+        """These records are as we have just written them."""
+        self._records.difference_update(names)
 
     def done(self, work: Work) -> None:
         """The work is over, or will be asked for anew."""
@@ -97,9 +101,9 @@ class Tasks:
     def waiting(self) -> bool:
         return bool(self._ready or self._binds or self._suspects or self._records)
 
-    def _add(self, name: str, plan: Callable[[Context], Plan]) -> None:
+    def _add(self, name: str, plan: Callable[[Context], Plan], *, repairs: str | None = None) -> None:
         if name not in self._ready and name not in self._under_way:
-            self._ready[name] = Work(name, plan)
+            self._ready[name] = Work(name, plan, repairs=repairs)
 
     def _check_records(self) -> None:
         for name in self._records:
@@ -107,7 +111,7 @@ class Tasks:
             if r is None or r.state is not State.HELD:
                 continue
             record = self._replica.record(name, r.uid)
-            if record is None or RECORD not in record[1]:
+            if record is None or reservation_of(record[1]) != r:
                 self._add(name, partial(self._resume, name))
         self._records.clear()
 
@@ -123,7 +127,7 @@ class Tasks:
             segment = self._world.segments.get(switch)
             if segment is None or (is_written(segment) and not segment.withheld):
                 continue
-            self._add(switch, partial(self._repair, switch))
+            self._add(switch, partial(self._repair, switch), repairs=switch)
         self._suspects.clear()
 
     # ---- the plans, made when the turn comes -----------------------------------------------------------------------
@@ -134,6 +138,10 @@ class Tasks:
         if r is None:
             raise NotFound.of("ips", name)
         return plan_release(self._world, r, context)
+
+    def _release_again(self, name: str, context: Context) -> Plan:
+        r = self._held(name, State.RELEASING)
+        return plan_release(self._world, r, context, again=True) if r is not None else _NOTHING
 
     def _held(self, name: str, *states: State) -> Reservation | None:
         r = self._world.reservations.get(name)

@@ -79,13 +79,20 @@ class Work:
 
     `patience` is until when ovn-northd is waited for, set at the first time that a plan asks for it. `attempt` is a
     plan whose commit has an unknown outcome: should its reservation turn up, that was this work's success. `certain`
-    once the database has been asked for its latest since a plan was refused.
+    once the database has been asked for its latest since a plan was refused. `repairs` is the switch whose exclude_ips
+    it repairs.
     """
 
-    __slots__ = ("attempt", "attempts", "certain", "index", "name", "patience", "plan", "ticket")
+    __slots__ = ("attempt", "attempts", "certain", "index", "name", "patience", "plan", "repairs", "ticket")
 
     def __init__(
-        self, name: str, plan: Callable[[Context], Plan], ticket: Ticket | None = None, index: int = 0
+        self,
+        name: str,
+        plan: Callable[[Context], Plan],
+        ticket: Ticket | None = None,
+        index: int = 0,
+        *,
+        repairs: str | None = None,
     ) -> None:
         self.name = name
         self.plan = plan
@@ -95,6 +102,7 @@ class Work:
         self.attempt: Plan | None = None
         self.attempts = 0
         self.certain = False
+        self.repairs = repairs
 
     @property
     def wait_sb(self) -> bool:

@@ -59,6 +59,7 @@ RELEASE_BARRIER: Final = 5.0
 QUARANTINE: Final = 300.0
 MAX_BATCH: Final = 20_000
 _LOG_SINGLY: Final = 32
+_LEDGER_RETRY: Final = 1.0
 _BACKOFF: Final = (0.0, 0.0, 0.001, 0.005, 0.02, 0.1, 0.25)
 _NOT_TOPOLOGY: Final = frozenset({"Logical_Switch", "Logical_Switch_Port", "NB_Global", "DNS"})
 
@@ -142,7 +143,7 @@ class Engine:
         self._advance()
         self._follow_state()
         self._start_batch()
-        self._inbox.expire(self._uncertain)
+        self._inbox.expire(time.monotonic(), self._uncertain)
         self._publisher.publish()
         self._note(*self._publisher.take_remarks())
         self._deliver()
@@ -167,7 +168,8 @@ class Engine:
             if self.published.state == "active" and (self._queue or self._tasks.waiting):
                 until = min(until, self._not_before)
         for work in self._deferred:
-            until = min(until, work.patience or until)
+            if work.patience is not None and work.patience > now:
+                until = min(until, work.patience)
         return max(0.0, until - now)
 
     def _finish(self) -> None:
@@ -182,9 +184,11 @@ class Engine:
         for _request, ticket, index in self._inbox.take():
             self._inbox.reply(ticket, index, Answer("error", refused=_STOPPING))
         doubtful = self._batch.doubtful if self._batch is not None else ()
+        uncertain = self._uncertain()
         for work in (*self._queue, *self._deferred, *doubtful):
-            self._refuse(work, _STOPPING)
-        self._barriers.check(None, float("inf"))
+            if work.ticket not in uncertain:
+                self._refuse(work, _STOPPING)
+        self._inbox.expire(float("inf"), lambda: uncertain)
         self._publisher.publish()
         self._note(*self._publisher.take_remarks())
         self._settlement.write()
@@ -206,6 +210,8 @@ class Engine:
         if changes.rows or changes.members:
             touched = self.world.apply(replica.tables, changes)
             self._tasks.look_at(touched, records)
+            if records and self.published.state == "standby":
+                self._follow(records)
             self._publisher.changed(touched.names)
             self._publisher.subnets_changed(
                 self.world.segments if changes.rows.keys() - _NOT_TOPOLOGY else touched.switches
@@ -269,6 +275,15 @@ class Engine:
         self.published.revision = dict(self._ledger.vector)
         return True
 
+    def _follow(self, names: set[str]) -> None:
+        """As standby: take what the active daemon did to the records of that name."""
+        compared = compare_stores(self._ledger, self._northbound.replica, self.world, self._quarantine, names)
+        if compared is None:
+            self._compared = -1
+            return
+        self._publisher.changed(compared[1])
+        self.published.revision = dict(self._ledger.vector)
+
     def _set_state(self, state: str) -> None:
         published = self.published
         published.problem = self._northbound.last_error
@@ -303,13 +318,17 @@ class Engine:
                 return lambda context: self._tasks.release(name, context)
 
     def _refuse_all(self) -> None:
-        """While not active, requests are refused at once, but for those whose outcome is still to be looked up."""
-        kept = [work for work in self._queue if work.attempt is not None and work.ticket is not None]
-        for work in (*self._queue, *self._deferred):
-            if work.attempt is None:
-                self._refuse(work, self._unavailable())
-        self._queue = deque(kept)
+        """While not active, requests are refused at once, but for those whose outcome is still to be looked up: while
+        disconnected it cannot be, and once the stores were compared it is what the ledger says.
+        """
+        works = [*self._queue, *self._deferred]
+        self._queue.clear()
         self._deferred = []
+        for work in works:
+            if work.attempt is not None and self.published.state == "disconnected":
+                self._queue.append(work)
+            elif work.attempt is None or not self._was_done(work):
+                self._refuse(work, self._unavailable())
 
     def _unavailable(self) -> Unavailable:
         if self.published.state == "standby":
@@ -327,9 +346,11 @@ class Engine:
         now = time.monotonic()
         if now < self._not_before:
             return
-        self._queue.extendleft(reversed(self._deferred))
-        self._deferred = []
-        self._queue.extend(self._tasks.take())
+        deferred, self._deferred = self._deferred, []
+        tasks = list(self._tasks.take())
+        self._queue.extendleft(work for work in reversed(deferred) if not work.repairs)
+        self._queue.extendleft(work for work in (*deferred, *tasks) if work.repairs)  # before what is written there
+        self._queue.extend(work for work in tasks if not work.repairs)
         if not self._queue:
             return
         wall = time.time()
@@ -357,10 +378,15 @@ class Engine:
             if work.patience is None:
                 work.patience = now + PATIENCE
             self._deferred.append(work)
+            if work.repairs:
+                batch.unrepaired.add(work.repairs)
         except Exception:  # noqa: BLE001 - planning changes nothing, so one request's trouble is its own
             _log.exception("plan_failed", name=work.name)
             self._refuse(work, Refused("internal error; the log of ovnreserved says more", name=work.name))
         else:
+            if batch.has_to_wait(plan):
+                self._deferred.append(work)
+                return
             needs_barrier = work.wait_sb and not (plan.result == "unchanged" and self._publisher.is_enforced(work.name))
             batch.accept(work, plan, wall, needs_barrier=needs_barrier)
 
@@ -393,8 +419,12 @@ class Engine:
                 _log.error("ledger_failed", error=str(error))
                 batch.undo()
                 for work, _plan in batch.planned:
-                    self._refuse(work, Unavailable(f"nothing was changed: {error}"))
+                    if work.ticket is None:
+                        self._queue.append(work)
+                    else:
+                        self._refuse(work, Unavailable(f"nothing was changed: {error}"))
                 self._queue.extend(batch.doubtful)
+                self._not_before = time.monotonic() + _LEDGER_RETRY
                 return
         self._publisher.changed(work.name for work, _plan in batch.planned)
         operations = Operations(self._northbound.replica)
@@ -465,6 +495,7 @@ class Engine:
             else:
                 self._answer(work, answer)
         self._tasks.port_may_wait(held)
+        self._tasks.wrote(work.name for work, _plan in batch.planned)
         self._publisher.committed(held)
         self._publisher.changed(work.name for work, _plan in batch.planned)
         self._publisher.subnets_changed(batch.switches)

@@ -54,14 +54,14 @@ class TokenRuns(Runs):
 
     def text(self) -> str:
         """The canonical text: sorted, merged, `a` or `a..b`, single spaces. "" if nothing is excluded."""
-        return " ".join(map(self._tokens.__getitem__, self._lasts))
+        return " ".join(map(self._tokens.__getitem__, self._firsts))
 
     def _put(self, first: int, last: int) -> None:
-        self._lasts[first] = last
+        super()._put(first, last)
         self._tokens.pop(first, None)
 
     def _drop(self, first: int) -> None:
-        del self._lasts[first]
+        super()._drop(first)
         self._tokens.pop(first, None)
 
 

@@ -16,14 +16,17 @@ from ovnreserve.plan.outcome import Context, Event, Plan
 from ovnreserve.plan.world import World
 
 
-def plan_release(world: World, r: Reservation, context: Context) -> Plan:
-    """The first transaction. What is being released already stays so; what failed holds nothing and just goes."""
+def plan_release(world: World, r: Reservation, context: Context, *, again: bool = False) -> Plan:
+    """The first transaction. What is being released already stays so, unless that is to be done `again` because only
+    the ledger says so; what failed holds nothing and just goes.
+    """
     if r.state is State.FAILED:
         event = Event("Normal", "Released", r.name, "had failed, held nothing")
         return Plan("deleted", None, (DropRecord(r),), (event,))
-    if r.state is State.RELEASING:
+    if r.state is State.RELEASING and not again:
         return Plan("deleted", r)
-    releasing = r.with_(state=State.RELEASING, deleted=int(context.now), resource_version=context.resource_version)
+    deleted = r.deleted or int(context.now)
+    releasing = r.with_(state=State.RELEASING, deleted=deleted, resource_version=context.resource_version)
     steps: list[Step] = [UpdateRecord(releasing)]
     event = Event("Normal", "Releasing", r.name, f"releasing {r.port_addresses} on subnet {r.subnet}")
     port = world.port(r.name)

@@ -23,8 +23,9 @@ from ovnreserve.plan.world import Segment, World
 
 
 def plan_resume(world: World, r: Reservation, context: Context) -> Plan:
-    """Write the reservation's record and exclusion again. One that was never acknowledged and cannot be had any more
-    fails.
+    """Write the reservation's record again. One that was never acknowledged and cannot be had any more fails.
+
+    Where its address is not excluded, the switch's repair was planned before in the same batch.
     """
     segment = world.segments.get(r.switch)
     if segment is None:
@@ -40,15 +41,13 @@ def plan_resume(world: World, r: Reservation, context: Context) -> Plan:
                     check_free(world, segment, r.name, family, address, own)
         except Conflict as conflict:
             return _failed(r, conflict.message, context)
-    repair = plan_repair(world, segment, context)
     held = r.with_(state=State.HELD)
     event = Event("Normal", "Republished", r.name, f"wrote the record of {r.port_addresses} again")
-    steps: list[Step] = [PutRecord(held), *repair.steps]
-    if own is not None and not any(isinstance(s, WriteAddresses) and s.port == own.uuid for s in steps):
-        verdict = judge(world, r)
-        if verdict.addresses is not None:
-            steps.append(WriteAddresses(own.uuid, seen(own), verdict.addresses, r.name))
-    return Plan("created", r, tuple(steps), (event, *repair.events))
+    verdict = judge(world, r)
+    if own is None or verdict.addresses is None:
+        return Plan("created", r, (PutRecord(held),), (event,))
+    bind = WriteAddresses(own.uuid, seen(own), verdict.addresses, r.name)
+    return Plan("created", r, (PutRecord(held), bind), (event,))
 
 
 def _failed(r: Reservation, message: str, context: Context) -> Plan:

@@ -291,12 +291,13 @@ def _choose(
         space = segment.space(family)
         address = wanted.v4 if family == 4 else wanted.v6
         if address is None and space is not None:
-            address = space.choose(_auto_ranges(wanted, segment.switch.auto, family))
+            ranges = _auto_ranges(wanted, segment.switch.auto, family)
+            address = space.choose(ranges)
             if address is None:
                 raise NoAvailableAddress.on(wanted.name, wanted.subnet, title)
             if family == 4 and pending and address <= (space.lowest_free(pending) or address):
                 raise Defer(segment.switch.uuid)
-            if family == 4 and not segment.switch.auto and not segment.theirs and world.has_localnet(segment):
+            if family == 4 and not ranges and not segment.theirs and world.has_localnet(segment):
                 warnings.append(
                     f"logical switch {wanted.subnet} has a localnet port and neither external_ids:ovnreserve/auto nor "
                     f"exclude_ips: {format_v4(address)} may belong to a physical device"

@@ -34,6 +34,7 @@ class Space:
         self.cidr = cidr
         self.taken = Runs()
         self._first, self._last = cidr.hosts
+        self._window = self.window()
         self._workload: dict[int, int] = {}
         self._infrastructure: Mapping[int, str] = {}
         self._operator = Runs()
@@ -50,13 +51,10 @@ class Space:
             return
         holders = self._workload.get(address, 0)
         self._workload[address] = holders + 1
-        if holders:
+        if holders or self.taken.add(address):
             return
-        if address in self.taken:
-            self._quarantine.pop(address, None)
-            self._operator_workload += address in self._operator
-        else:
-            self.taken.add(address)
+        self._quarantine.pop(address, None)
+        self._operator_workload += address in self._operator
 
     def let_go(self, address: int, quarantined_at: float | None = None) -> None:
         """One of its holders is gone; with a time, the address is quarantined from then on if that was the last."""
@@ -87,8 +85,7 @@ class Space:
             self.taken.add_range(first, last)
         for addresses in (self._infrastructure, self._workload):
             for address in addresses:
-                if address not in self.taken:
-                    self.taken.add(address)
+                self.taken.add(address)
         self._operator_workload = sum(address in self._operator for address in self._workload)
         quarantine, self._quarantine = self._quarantine, {}
         for address, since in quarantine.items():
@@ -96,8 +93,7 @@ class Space:
 
     def quarantine(self, address: int, since: float) -> None:
         """Keep a free address from being chosen, as one released at that time."""
-        if self._first <= address <= self._last and address not in self.taken:
-            self.taken.add(address)
+        if self._first <= address <= self._last and self.taken.add(address):
             self._quarantine[address] = since
 
     def end_quarantine(self, before: float) -> None:
@@ -132,18 +128,15 @@ class Space:
         """The highest free address, within the ranges if there are any; one in quarantine only if nothing else is
         left.
         """
-        lowest, highest = self.window()
-        windows = [(max(first, lowest), min(last, highest)) for first, last in ranges] or [(lowest, highest)]
+        lowest, highest = self._window
+        windows = [(max(first, lowest), min(last, highest)) for first, last in ranges] or [self._window]
         for first, last in sorted(windows, key=itemgetter(1), reverse=True):
             address = self._highest_free(first, last)
             if address is not None:
                 return address
-        oldest = (
-            (since, address)
-            for address, since in self._quarantine.items()
-            if any(first <= address <= last for first, last in windows)
-        )
-        return min(oldest, default=(0.0, None))[1]
+        # The oldest stand first.
+        inside = (a for a in self._quarantine if any(first <= a <= last for first, last in windows))
+        return next(inside, None)
 
     def lowest_free(self, count: int) -> int | None:
         """The last of that many addresses free, counted from below, as ovn-northd chooses; None if fewer are."""

@@ -42,13 +42,13 @@ def observe(world: World, r: Reservation, before: Observed | None, now: float, *
     conflicts: list[str] = []
     enforced = NOT_ENFORCEABLE
     withheld = False
-    if segment is not None and r.state in (State.HELD, State.INTENDED):
+    if segment is not None and r.state is not State.RELEASING:
         port = world.port(r.name)
         own = port if port is not None and port.switch == r.switch else None
         if r.v4 is not None:
             conflicts += rivals(world, segment, 4, r.v4, own, r.name)
-            withheld = r.v4 in segment.withheld
-            if segment.switch.has_ipam:
+            withheld = r.live and r.v4 in segment.withheld
+            if r.live and segment.switch.has_ipam:
                 enforced = AWAITED if awaited and not withheld else UNKNOWN
         if r.v6 is not None:
             conflicts += rivals(world, segment, 6, r.v6, own, r.name)
@@ -122,6 +122,8 @@ def _reserved(r: Reservation, since: str) -> Condition:
 
 
 def _enforced(observed: Observed, since: str) -> Condition:
+    if observed.state is State.FAILED:
+        return Condition("Enforced", "False", "Failed", "it keeps its addresses from nobody", since)
     if observed.withheld:
         message = "not excluded: that would renumber the running port that has the address"
         return Condition("Enforced", "False", "Withheld", message, since)
