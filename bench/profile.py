@@ -143,6 +143,8 @@ def inclusive(stacks: Stacks) -> list[tuple[str, int]]:
 def _function(frame: str) -> str:
     """`name (file:line)` without the line and with a path that says enough; threads as they are."""
     name, _, place = frame.partition(" (")
+    if name == "thread":
+        return frame
     path = place.rstrip(")").rpartition(":")[0] or place.rstrip(")")
     for lead in ("site-packages/", f"{_ROOT}/", "lib/python3."):
         path = path.rpartition(lead)[2]
@@ -172,8 +174,11 @@ def _own(stacks: Stacks) -> Counter[str]:
 
 
 def _is_frame(name: str) -> bool:
-    """What every stack begins with says nothing."""
-    return name.startswith(("_bootstrap", "<module>", "_run_module", "_run_code")) or "threading.py" in name
+    """What every stack has at its root, and the layers of the event loop and of routing, say nothing."""
+    return name.startswith(("_bootstrap", "<module>", "_run_module", "_run_code", "_Daemon._run_engine")) or any(
+        part in name
+        for part in ("(threading.py", "(asyncio/", "(starlette/", "(runpy.py", "Engine.run ", "Server._run ")
+    )
 
 
 def _imports() -> None:

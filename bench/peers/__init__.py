@@ -49,19 +49,15 @@ def _shell(theirs: Theirs, shares: Sequence[list[str]]) -> tuple[list[tuple[floa
     """(begin, end) of every reservation, in seconds."""
     loops = [
         subprocess.Popen(
-            ["bash", str(NBCTL), SWITCH],
+            ["bash", str(NBCTL), SWITCH, *share],
             env=clean_environment(theirs.servers.environment) | {"LC_ALL": "C"},
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for _ in shares
+        for share in shares
     ]
-    for loop, share in zip(loops, shares, strict=True):
-        loop.stdin.write("\n".join(share) + "\n")
-        loop.stdin.close()
-        loop.stdin = None
     begun: list[tuple[float, float]] = []
     for loop in loops:
         out, err = loop.communicate(timeout=_TIMEOUT)

@@ -1,8 +1,8 @@
 # One pair of ovn-nbctl processes a reservation: read exclude_ips of switch $1, write it with one address more.
-# Addresses come on standard input; begin and end of each reservation go out. $OVN_NB_DB says where.
+# The other arguments are the addresses; begin and end of each reservation go out. $OVN_NB_DB says where.
 set -u
 switch=$1
-while read -r address; do
+for address in "${@:2}"; do
     begun=$EPOCHREALTIME
     text=$(ovn-nbctl --if-exists get logical_switch "$switch" other_config:exclude_ips) || exit
     text=${text//\"/}
