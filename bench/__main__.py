@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from bench.harness import BenchError, Clock, Contender, Deadline, Samples, Table, interleave
+from bench.harness import BenchError, Clock, Contender, Deadline, Samples, Table, check_clock, interleave
 from bench.rows import FULL, QUICK, OwnRow, Scale, SiteRow, allocator, apply, concurrent, flat, single, status
 from bench.site import Site
 from ovnreserve.sandbox import SandboxError
@@ -77,6 +77,7 @@ def main() -> int:
         scale = scale._replace(repeats=options.repeats)
     facts = machine()
     try:
+        check_clock()
         with Clock() as clock:
             tables = run(options.rows, scale, _tell_all if options.verbose else _tell)
     except (BenchError, SandboxError) as error:

@@ -7,11 +7,14 @@ printed is the median of the samples and their lowest and highest.
 
 from __future__ import annotations
 
+import os
+import select
 import statistics
+import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self
 
 
 class BenchError(Exception):
@@ -71,6 +74,43 @@ class Clock:
 
     def __exit__(self, *_: object) -> None:
         self.seconds = time.perf_counter() - self._start
+
+
+def process_seconds(
+    command: Sequence[str], environment: Mapping[str, str], stdout: IO[bytes] | int, within: float
+) -> float:
+    """Wall time of a process from its start to its end; BenchError if it fails or is late.
+
+    The end is seen through a pidfd. Popen.wait(timeout) and subprocess.run(timeout) will not do: they look again after
+    0.5, 1, 2 ... 50 ms, so that what takes 20 ms appears to take 32, and what takes 23 the same.
+    """
+    begun = time.perf_counter()
+    with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=stdout) as child:
+        ended = os.pidfd_open(child.pid)
+        try:
+            poll = select.poll()
+            poll.register(ended, select.POLLIN)
+            in_time = poll.poll(within * 1000)
+            taken = time.perf_counter() - begun
+            if not in_time:
+                child.kill()
+        finally:
+            os.close(ended)
+    expect(in_time, f"{command[0]}: not done within {within:g} s")
+    expect(child.returncode == 0, f"{command[0]}: ended with status {child.returncode}")
+    return taken
+
+
+def check_clock() -> None:
+    """See that processes of different lengths are told apart: `process_seconds` against sleep(1), which knows its own.
+
+    BenchError if the figures come in steps, as they do when the end of a process is polled for.
+    """
+    for asked in (0.020, 0.026, 0.070):
+        taken = min(process_seconds(["sleep", str(asked)], os.environ, subprocess.DEVNULL, 10) for _ in range(5))
+        expect(
+            asked <= taken < asked + 0.009, f"a process of {asked * 1000:g} ms was measured as {taken * 1000:.1f} ms"
+        )
 
 
 class Deadline:

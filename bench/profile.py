@@ -44,7 +44,7 @@ Stacks = Counter[tuple[str, ...]]
 def _apply(site: Ours) -> tuple[Callable[[], None], list[str]]:
     file = site.daemon.state_dir / "documents.yaml"
     reserved = apply.write(file, FULL.documents)
-    return lambda: apply.command(site, file), reserved
+    return lambda: (apply.command(site, file), None)[1], reserved
 
 
 def _single(site: Ours) -> tuple[Callable[[], None], list[str]]:

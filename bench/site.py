@@ -12,7 +12,6 @@ The daemon runs as shipped, but for a quarantine of 0 s, so that each sample fin
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import sqlite3
 import time
@@ -34,7 +33,7 @@ SCATTERED = range(NETWORK + (64 << 8), NETWORK + (192 << 8), 2)
 TOP = NETWORK + (255 << 8) + 254
 _CHUNK = 5000
 _PATIENCE = 120.0
-_TICK = os.sysconf("SC_CLK_TCK")
+_CPU_OF_PROCESS = 2  # CPUCLOCK_SCHED, linux/posix-timers.h
 _names = itertools.count()
 
 
@@ -97,9 +96,11 @@ class Ours:
         self.rpc.close()
 
     def cpu(self) -> float:
-        """Seconds of CPU that the daemon has used."""
-        fields = Path(f"/proc/{self.daemon.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICK
+        """Seconds of CPU that the daemon has used, all threads: the clock of clock_getcpuclockid(3) for its process.
+
+        Those in /proc/PID/stat come in steps of 10 ms, which is as long as 100 reservations.
+        """
+        return time.clock_gettime(~self.daemon.pid << 3 | _CPU_OF_PROCESS)
 
     def total(self) -> int:
         return int(self.http.ask("GET", "/apis/ovnreserve.io/v1/status")["reservations"]["total"])

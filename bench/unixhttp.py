@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from bench.harness import BenchError
 IPS = "/apis/kubeovn.io/v1/ips"
 BULK = "/apis/ovnreserve.io/v1/bulk"
 _TIMEOUT = 120.0
+_IDLE = 2.0
+"""Seconds after which a connection is not trusted any more: the server closes those that are idle for 5."""
 _BLANK = b"\r\n\r\n"
 
 
@@ -38,15 +41,23 @@ def parse(answer: bytes | bytearray) -> tuple[int, Any]:
 
 class Http:
     def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._connect()
+
+    def _connect(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(_TIMEOUT)
-        self._socket.connect(str(path))
+        self._socket.connect(self._path)
+        self._used = time.monotonic()
 
     def close(self) -> None:
         self._socket.close()
 
     def exchange(self, message: bytes) -> bytearray:
         """Send a whole request, return the whole answer."""
+        if time.monotonic() - self._used > _IDLE:
+            self.close()
+            self._connect()
         self._socket.sendall(message)
         buffer = bytearray()
         while True:
@@ -56,6 +67,7 @@ class Http:
             buffer += data
             length = answer_length(buffer)
             if length and len(buffer) >= length:
+                self._used = time.monotonic()
                 return buffer
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:

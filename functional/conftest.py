@@ -72,7 +72,7 @@ def cli(daemon: Daemon) -> Callable[..., Result]:
 def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Servers of their own with a daemon, for the whole session. Tests take `site`, which cleans it up."""
     with Servers() as servers, Daemon(servers, tmp_path_factory.mktemp("site") / "state") as daemon:
-        yield Site(servers, daemon)
+        yield Site(servers, daemon, follow=True)
 
 
 @pytest.fixture

@@ -79,17 +79,19 @@ class Answer(NamedTuple):
 class Site:
     """Servers and a daemon that a session shares; `clean` makes it new for the next test."""
 
-    def __init__(self, servers: Servers, daemon: Daemon) -> None:
+    def __init__(self, servers: Servers, daemon: Daemon, *, follow: bool = False) -> None:
+        """With `follow`, ovn-nbctl's work is done only when the daemon has seen it."""
         self.servers = servers
         self.daemon = daemon
+        self._follow = follow
         self._numbers = itertools.count(1)
         self._warnings: list[str] = []
         self.client = self.new_client()
 
-    def nb(self, *arguments: str) -> str:
-        """Run ovn-nbctl, and return what it prints once the daemon has seen what it did."""
-        printed = self.servers.nbctl(*arguments)
-        if self.daemon.alive:
+    def nb(self, *arguments: str, stdin: str | None = None, timeout: float = 30) -> str:
+        """Run ovn-nbctl, and return what it prints."""
+        printed = self.servers.nbctl(*arguments, stdin=stdin, timeout=timeout)
+        if self._follow and self.daemon.alive:
             # What is to be refused is looked at again after the database's latest has come in.
             [refused] = self.bulk("delete", [{"kind": "IP", "metadata": {"name": "nobody"}}])
             assert refused.code == 404, refused.status

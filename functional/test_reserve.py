@@ -897,7 +897,7 @@ def test_an_automatic_address_does_not_wait_since_it_is_at_the_other_end(site, p
     pending(switch, 3)
     answer, seconds = timed(lambda: site.reserve(switch))
     assert answer.v4 == "10.16.0.254"
-    assert seconds < 1
+    assert seconds < 1.5
 
 
 @pytest.mark.parametrize("addresses", ["dynamic x", "dynamic 10.16.0.5/24", "dynamic fd00:16::5 10.16.0.5"])
@@ -909,7 +909,7 @@ def test_a_port_for_which_ovn_northd_will_never_choose_is_not_waited_for(site, a
     assert site.dynamic_addresses(port) == site.dynamic_addresses(f"{switch}-{router}") == ""
     answer, seconds = timed(lambda: site.reserve(switch, v4IpAddress="10.16.0.9"))
     assert answer.result == "created"
-    assert seconds < 1
+    assert seconds < 1.5
 
 
 def test_a_given_ipv6_address_does_not_wait(site, pending):
@@ -917,7 +917,7 @@ def test_a_given_ipv6_address_does_not_wait(site, pending):
     pending(switch, 1)
     answer, seconds = timed(lambda: site.reserve(switch, v6IpAddress="fd00:16::9"))
     assert answer.result == "created"
-    assert seconds < 1
+    assert seconds < 1.5
 
 
 def test_with_an_ovn_northd_that_works_a_given_address_hardly_waits(site):
@@ -925,7 +925,7 @@ def test_with_an_ovn_northd_that_works_a_given_address_hardly_waits(site):
     site.nb("lsp-add", switch, "p1", "--", "lsp-set-addresses", "p1", "dynamic")
     answer, seconds = timed(lambda: site.reserve(switch, v4IpAddress="10.16.0.9"))
     assert answer.result == "created"
-    assert seconds < 1
+    assert seconds < 1.5
 
 
 def test_what_ovn_northd_chose_meanwhile_is_not_taken_away(site, pending):
@@ -987,7 +987,7 @@ def test_a_port_that_was_moved_all_the_same_is_reported(site):
 @pytest.fixture
 def own_site(servers: Servers, daemon: Daemon) -> Site:
     """A site whose servers may be stopped."""
-    return Site(servers, daemon)
+    return Site(servers, daemon, follow=True)
 
 
 def test_without_a_connection_to_the_database_a_request_is_refused_at_once(own_site):
@@ -998,7 +998,7 @@ def test_without_a_connection_to_the_database_a_request_is_refused_at_once(own_s
     assert (refused.code, refused.status["reason"]) == (503, "ServiceUnavailable")
     assert "nothing was changed" in refused.message
     assert "ovnnb_db.sock" in refused.message
-    assert seconds < 1
+    assert seconds < 1.5
     assert own_site.ips() == []
 
 

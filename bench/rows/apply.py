@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from bench import limit, peers
-from bench.harness import Clock, Contender, Sample, Table, expect, number, ratio, times
+from bench.harness import Contender, Sample, Table, expect, number, process_seconds, ratio, times
 from bench.rows import LIMIT, NBCTL, OURS, OVSDBAPP, Scale, Taken, fails_somewhere, reference
 from bench.rows.status import OVNRESERVE
 from bench.site import SWITCH, Ours, Site, answered, names
@@ -16,6 +15,7 @@ from ovnreserve.sandbox import clean_environment
 NAME = "apply"
 GOAL = 100
 _BATCH = 1000
+_PATIENCE = 120.0
 _MANIFEST = """\
 ---
 apiVersion: kubeovn.io/v1
@@ -46,13 +46,12 @@ def write(path: Path, count: int) -> list[str]:
     return [f"{pod}.bench" for pod in pods]
 
 
-def command(site: Ours, file: Path) -> None:
-    """`ovnreserve apply -f FILE`; its output, one line a document, goes to a file as well."""
+def command(site: Ours, file: Path) -> float:
+    """Seconds of `ovnreserve apply -f FILE`; its output, one line a document, goes to a file as well."""
     with file.with_suffix(".out").open("wb") as out:
-        subprocess.run(
-            [OVNRESERVE, "apply", "-f", str(file)], env=clean_environment(site.environment), stdout=out, check=True,
-            timeout=120,
-        )  # fmt: skip
+        return process_seconds(
+            [OVNRESERVE, "apply", "-f", str(file)], clean_environment(site.environment), out, _PATIENCE
+        )
 
 
 def ours(site: Ours, count: int) -> Sample:
@@ -60,15 +59,14 @@ def ours(site: Ours, count: int) -> Sample:
     file = site.daemon.state_dir / "documents.yaml"
     wanted = write(file, count)
     before = site.cpu()
-    with Clock() as clock:
-        command(site, file)
+    seconds = command(site, file)
     cpu = site.cpu() - before
     said = file.with_suffix(".out").read_text().splitlines()
     expect(said == [f"ip.kubeovn.io/{name} created" for name in wanted], "apply did not say that all were created")
     found = answered(site.http.ask("GET", IPS)["items"])
     site.check({name: found[name] for name in wanted})
     site.release(wanted)
-    return {"rate": count / clock.seconds, "seconds": clock.seconds, "cpu": cpu / count * 1e6}
+    return {"rate": count / seconds, "seconds": seconds, "cpu": cpu / count * 1e6}
 
 
 def table(taken: Taken, scale: Scale) -> Table:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
 import sysconfig
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.harness import Contender, Sample, Table, ratio, times
+from bench.harness import Contender, Sample, Table, process_seconds, ratio, times
 from bench.rows import OURS, Scale, Taken
 from bench.site import Site
 from ovnreserve.sandbox import clean_environment, find_program
 
 NAME = "status"
 GOAL = 35.0
+_PATIENCE = 30.0
 OVNRESERVE = str(Path(sysconfig.get_path("scripts"), "ovnreserve"))
 _BARE, _EMPTY, _VERSION, _GET = "python -I -S", "python -c pass", "ovn-nbctl --version", "ovn-nbctl get"
 
@@ -39,12 +40,8 @@ def contenders(site: Site, scale: Scale) -> dict[str, Contender]:
 
 def _run(command: Sequence[str], environment: Mapping[str, str], count: int) -> Sample:
     """The median wall time of `count` processes, in ms."""
-    taken = []
-    for _ in range(count):
-        begun = time.perf_counter()
-        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True, timeout=30)
-        taken.append((time.perf_counter() - begun) * 1000)
-    return {"ms": sorted(taken)[count // 2]}
+    taken = [process_seconds(command, environment, subprocess.DEVNULL, _PATIENCE) * 1000 for _ in range(count)]
+    return {"ms": statistics.median(taken)}
 
 
 def table(taken: Taken, _scale: Scale) -> Table:

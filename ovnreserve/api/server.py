@@ -64,7 +64,8 @@ class Server:
             self._ready.set()
         config = uvicorn.Config(
             application, http="httptools", loop="asyncio", lifespan="off", log_config=None, access_log=False,
-            server_header=False, proxy_headers=False, timeout_graceful_shutdown=3, backlog=BACKLOG,
+            server_header=False, proxy_headers=False, timeout_graceful_shutdown=3, timeout_keep_alive=75,
+            backlog=BACKLOG,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         await self._server.serve(sockets=[self._listener])

@@ -6,12 +6,16 @@ First the version vectors tell what happened (plan/revision.py), then each reser
     intended    same uid    any                          it was committed: held
     intended    none        equal, smaller               begun and not done: resumed
     intended    none        greater, incomparable        superseded: dropped, journalled (it was never acknowledged)
-    held        same uid    greater, incomparable        its labels are followed
+    held        same uid    greater, incomparable        its labels are followed, also of what was intended
     held        other text  equal, smaller               republished
     held        none        equal, smaller, incomparable republished
     held        none        greater                      another daemon released it: dropped
     releasing   none        any                          the release is done: dropped
     releasing   any         any                          the release goes on where it was
+    held        another uid equal, smaller               the record is removed, ours republished
+    held        another uid incomparable, releasing      the same
+    any         another uid journalled as released       the record is removed, and there is none
+    any         another uid otherwise                    the other takes the name: ours is superseded
     none        any         journalled as released       the record is removed
     none        any         otherwise                    followed: the ledger takes it
 
@@ -70,27 +74,32 @@ def reconcile(
     for r in ledger:
         known.add(r.name)
         record = records.get(r.name)
-        same = record is not None and record.uid == r.uid
-        if record is not None and not same:
-            _another(verdicts, r, record, others_worked=others_worked, was_released=was_released)
-        elif r.state is State.FAILED:
-            pass
-        elif r.state is State.RELEASING:
+        if record is not None and record.uid != r.uid:  # of another reservation under this name
+            going = record.state is State.RELEASING and relation is Relation.INCOMPARABLE
+            stays = r.state is State.HELD and (going or not others_worked)
+            if not stays and not was_released(record.uid):
+                verdicts.drops.append(r)
+                verdicts.superseded.append(r.name)
+                _follow(verdicts, record)
+                continue
+            verdicts.remove.append(record)
+            record = None  # nor does it say that ours was released
+        if r.state is State.FAILED:
+            continue
+        if r.state is State.RELEASING:
             _releasing(verdicts, r, record)
         elif record is not None and record.state is State.RELEASING:
-            verdicts.puts.append(record)
-            verdicts.finish.append(r.name)
+            _follow(verdicts, record)
         elif record is not None:
-            if r.state is State.INTENDED:
-                verdicts.puts.append(r.with_(state=State.HELD))
-            elif record != r and others_worked:
-                verdicts.puts.append(record)
-            elif record != r:
+            held = record if others_worked else r.with_(state=State.HELD)
+            if held != r:
+                verdicts.puts.append(held)
+            if held != record:
                 verdicts.resume.append(r.name)
         elif r.state is State.INTENDED and others_worked:
             verdicts.drops.append(r)
             verdicts.superseded.append(r.name)
-        elif relation is Relation.GREATER and r.name not in unreadable:
+        elif relation is Relation.GREATER and r.name not in unreadable and r.name not in records:
             verdicts.drops.append(r)
         else:
             verdicts.resume.append(r.name)
@@ -100,11 +109,16 @@ def reconcile(
         if was_released(record.uid):
             verdicts.remove.append(record)
         else:
-            verdicts.puts.append(record)
-            if record.state is State.RELEASING:
-                verdicts.finish.append(name)
+            _follow(verdicts, record)
     _settle_claims(verdicts, ledger, is_bound)
     return verdicts
+
+
+def _follow(verdicts: Verdicts, record: Reservation) -> None:
+    """Let the ledger have what the record says, and finish a release that another has begun."""
+    verdicts.puts.append(record)
+    if record.state is State.RELEASING:
+        verdicts.finish.append(record.name)
 
 
 def _releasing(verdicts: Verdicts, r: Reservation, record: Reservation | None) -> None:
@@ -114,24 +128,6 @@ def _releasing(verdicts: Verdicts, r: Reservation, record: Reservation | None) -
         verdicts.finish.append(r.name)
     else:
         verdicts.release.append(r.name)
-
-
-def _another(
-    verdicts: Verdicts,
-    r: Reservation,
-    record: Reservation,
-    *,
-    others_worked: bool,
-    was_released: Callable[[str], bool],
-) -> None:
-    """The record under this name is of another reservation (another uid)."""
-    if was_released(record.uid) or (r.state is State.HELD and not others_worked):
-        verdicts.remove.append(record)
-        verdicts.resume.append(r.name)
-    else:
-        verdicts.drops.append(r)
-        verdicts.puts.append(record)
-        verdicts.superseded.append(r.name)
 
 
 def _settle_claims(verdicts: Verdicts, ledger: Iterable[Reservation], is_bound: Callable[[Reservation], bool]) -> None:

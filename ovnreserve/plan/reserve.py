@@ -197,7 +197,7 @@ def _adopt(
     if contradicts:
         raise Conflict.over(wanted.name, "metadata.name", f"logical switch port {port.name} has {contradicts}")
     has = [e for e in port.elements if not e.dynamic and e.mac and (e.v4 or e.v6)]
-    if port.assigned is not None and (port.assigned.v4 or port.assigned.v6):
+    if port.dynamic is not None and port.assigned is not None and (port.assigned.v4 or port.assigned.v6):
         has.insert(0, port.assigned)
     if not has or (port.dynamic is not None and port.assigned is None):
         return _give(world, segment, port, wanted, context, warnings)
