@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovnreserve.model.addresses import Cidr, eui64, parse_cidr, parse_v4
-from ovnreserve.plan.infrastructure import RANGE_LIMIT, Claims, Infrastructure, claims
+from ovnreserve.plan.holdings import RANGE_LIMIT, Claims
+from ovnreserve.plan.infrastructure import Infrastructure, claims
 
 Tables = dict[str, dict[str, dict[str, Any]]]
 

@@ -332,7 +332,7 @@ def followed(ledger: dict[str, Reservation], found: Verdicts) -> dict[str, Reser
     return after
 
 
-@settings(max_examples=8000)
+@settings(max_examples=150)
 @given(stores(), st.sampled_from(ALL), st.frozensets(st.sampled_from("abc")))
 def test_no_acknowledged_reservation_is_lost_unless_somebody_released_it(
     both: tuple[dict[str, Reservation], dict[str, Reservation], frozenset[str]], relation: Relation, bound: frozenset[str]
@@ -347,14 +347,16 @@ def test_no_acknowledged_reservation_is_lost_unless_somebody_released_it(
         replaced = (
             x.name in found.superseded and record is not None and (record.state is HELD or relation is GREATER)
         )
-        if x.state is HELD and not (x.uid in kept or x.uid in released or went_with_others or replaced):
+        forged = relation in (EQUAL, SMALLER) and x.name in ledger and x.uid != ledger[x.name].uid
+        lost = x.uid not in kept and x.uid not in released
+        if x.state is HELD and lost and not (went_with_others or replaced or forged):
             being_released = [y for y in (ledger.get(x.name), record) if y is not None and y.uid == x.uid]
             assert any(y.state is RELEASING for y in being_released), x
     for name in (*found.resume, *found.release, *found.finish):
         assert name in after
 
 
-@settings(max_examples=8000)
+@settings(max_examples=150)
 @given(stores(), st.sampled_from(ALL))
 def test_when_all_is_done_that_a_comparison_asks_for_the_next_finds_nothing(
     both: tuple[dict[str, Reservation], dict[str, Reservation], frozenset[str]], relation: Relation
@@ -378,7 +380,7 @@ def test_when_all_is_done_that_a_comparison_asks_for_the_next_finds_nothing(
     assert again.resume == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(stores(), st.sampled_from(ALL))
 def test_a_world_that_follows_is_one_made_of_what_the_ledger_has_then(
     both: tuple[dict[str, Reservation], dict[str, Reservation], frozenset[str]], relation: Relation

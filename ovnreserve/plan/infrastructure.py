@@ -41,14 +41,14 @@ ip_port_mappings is. A caller who knows spares them with `dhcp_in_use` and `port
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_left
 from functools import cached_property
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-from ovnreserve.model.addresses import Cidr, eui64, parse_cidr, parse_either
+from ovnreserve.model import ovn_text
+from ovnreserve.model.addresses import Cidr, eui64, parse_cidr
 from ovnreserve.model.topology import parse_element
+from ovnreserve.plan.holdings import Claims, Found, Holdings
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -56,9 +56,6 @@ if TYPE_CHECKING:
     Row = Mapping[str, Any]
     Tables = Mapping[str, Mapping[str, Row]]
     """By table and row uuid the columns, as Python values of their kinds (northbound/columns.py)."""
-
-RANGE_LIMIT: Final = 1 << 16
-"""No more addresses than this are claimed of one range, its first ones."""
 
 _REFERENCES: Final = (
     "next hop of ",
@@ -69,17 +66,7 @@ _REFERENCES: Final = (
     "DHCP options (dns_server)",
 )
 
-_MAC: Final = re.compile(r"[0-9A-Fa-f]{1,2}(?::[0-9A-Fa-f]{1,2}){5}").fullmatch
-_BITS: Final = {4: 32, 6: 128}
 _LINK_LOCAL: Final = 0xFE80 << 112
-
-
-class Claims(NamedTuple):
-    """Addresses inside the switch's subnets, and MACs, with their holders as a user knows them."""
-
-    v4: dict[int, str]
-    v6: dict[int, str]
-    macs: dict[str, str]
 
 
 def claims(tables: Tables, switch: str, subnet4: Cidr | None, subnet6: Cidr | None) -> Claims:
@@ -119,9 +106,9 @@ class Infrastructure:
             self._add_peer(row, "BFD peer", row.get("dst_ip", ""), None)
         for row in self._table("Static_MAC_Binding").values():
             self._add_peer(row, "static MAC binding", row.get("ip", ""), row.get("mac"))
-        self._routers: dict[str, _Holdings] = {}
-        self._balancers: dict[str, _Holdings] = {}
-        self._groups: dict[str, _Holdings] = {}
+        self._routers: dict[str, Holdings] = {}
+        self._balancers: dict[str, Holdings] = {}
+        self._groups: dict[str, Holdings] = {}
 
     def claims(
         self,
@@ -138,7 +125,7 @@ class Infrastructure:
         or have health checks, `dhcp` the DHCP_Options that its ports use. Other ports are not looked at
         then, and port_security is left to the caller.
         """
-        found = _Found(subnet4, subnet6)
+        found = Found(subnet4, subnet6)
         row = self._table("Logical_Switch").get(switch, {})
         ports = self._ports(row.get("ports", ()) if special is None else special)
         attached = [(port, uuid) for port in ports if (uuid := self._peer_of(port)) is not None]
@@ -170,7 +157,7 @@ class Infrastructure:
     @cached_property
     def router_macs(self) -> frozenset[str]:
         """The MACs of all router ports."""
-        macs = (_mac(row.get("mac")) for row in self._table("Logical_Router_Port").values())
+        macs = (ovn_text.mac_of(row.get("mac")) for row in self._table("Logical_Router_Port").values())
         return frozenset(mac for mac in macs if mac is not None)
 
     def router_ports(self, switch: str, special: Collection[str] | None = None) -> list[tuple[Row, Row]]:
@@ -209,7 +196,7 @@ class Infrastructure:
         port = row.get("logical_port", "")
         self._peers.setdefault(port, []).append((address, f"{what} of logical router port {port}", mac))
 
-    def _claim_router_port(self, found: _Found, uuid: str) -> None:
+    def _claim_router_port(self, found: Found, uuid: str) -> None:
         """What is here because this very router port is attached; its addresses come with its router's."""
         row = self._table("Logical_Router_Port")[uuid]
         holder = f"logical router port {_name(row, uuid)}"
@@ -217,24 +204,24 @@ class Infrastructure:
         if mac is not None and found.subnet6 is not None:
             found.claim_address(6, eui64(found.subnet6.first, mac), holder)
 
-    def _hold_router_port(self, holdings: _Holdings, row: Row, holder: str) -> None:
+    def _hold_router_port(self, holdings: Holdings, row: Row, holder: str) -> None:
         prefixes = sorted(row.get("ipv6_prefix", ()))
         for text in (*sorted(row.get("networks", ())), *prefixes):
             holdings.claim(text, holder)
-        mac = _mac(row.get("mac"))
+        mac = ovn_text.mac_of(row.get("mac"))
         if mac is not None:
-            delegated = (address for family, address in map(_address, prefixes) if family == 6)
+            delegated = (address for family, address in map(ovn_text.address_of, prefixes) if family == 6)
             for prefix in (_LINK_LOCAL, *delegated):
                 holdings.claim_address(6, eui64(prefix, mac), holder)
 
-    def _router(self, router: str) -> _Holdings:
+    def _router(self, router: str) -> Holdings:
         holdings = self._routers.get(router)
         if holdings is None:
-            holdings = self._routers[router] = _Holdings()
+            holdings = self._routers[router] = Holdings()
             self._hold_router(holdings, router)
         return holdings
 
-    def _hold_router(self, holdings: _Holdings, router: str) -> None:
+    def _hold_router(self, holdings: Holdings, router: str) -> None:
         row = self._table("Logical_Router")[router]
         name = f"logical router {_name(row, router)}"
         relays = []
@@ -246,7 +233,7 @@ class Infrastructure:
                 holdings.claim(address, peer, mac)
         for _, nat in self._rows("NAT", row.get("nat", ())):
             holder = f"NAT {nat.get('type', '')} of {name}"
-            span = _span(nat.get("external_ip", ""))
+            span = ovn_text.span_of(nat.get("external_ip", ""))
             if span is not None:
                 holdings.claim_range(*span, holder, nat.get("external_mac"))
         for _, route in self._rows("Logical_Router_Static_Route", row.get("static_routes", ())):
@@ -255,7 +242,7 @@ class Infrastructure:
             for hop in (*_some(policy.get("nexthop")), *sorted(policy.get("nexthops", ()))):
                 holdings.claim(hop, f"next hop of a policy of {name}")
         for relay, holder in relays:
-            for server in _words(relay.get("servers")):
+            for server in ovn_text.words(relay.get("servers")):
                 holdings.claim(server, f"DHCP relay server of {holder}")
         for uuid in sorted(row.get("load_balancer", ())):
             holdings.add(self._balancer(uuid))
@@ -264,22 +251,22 @@ class Infrastructure:
 
     # -- load balancers
 
-    def _balancer(self, uuid: str) -> _Holdings:
+    def _balancer(self, uuid: str) -> Holdings:
         holdings = self._balancers.get(uuid)
         if holdings is None:
-            holdings = self._balancers[uuid] = _Holdings()
+            holdings = self._balancers[uuid] = Holdings()
             row = self._table("Load_Balancer").get(uuid, {})
             holder = f"load balancer {_name(row, uuid)}"
             for vip in sorted(row.get("vips", {})):
-                holdings.claim(_without_port(vip), holder)
+                holdings.claim(ovn_text.without_port(vip), holder)
             for mapping in sorted(row.get("ip_port_mappings", {}).values()):
-                holdings.claim(_source(mapping)[1], f"{holder} health check source")
+                holdings.claim(ovn_text.source_of(mapping)[1], f"{holder} health check source")
         return holdings
 
-    def _group(self, uuid: str) -> _Holdings:
+    def _group(self, uuid: str) -> Holdings:
         holdings = self._groups.get(uuid)
         if holdings is None:
-            holdings = self._groups[uuid] = _Holdings()
+            holdings = self._groups[uuid] = Holdings()
             for balancer in sorted(self._table("Load_Balancer_Group").get(uuid, {}).get("load_balancer", ())):
                 holdings.add(self._balancer(balancer))
         return holdings
@@ -294,7 +281,7 @@ class Infrastructure:
         by_name: dict[str, list[tuple[str, str]]] = {}
         for uuid, row in sorted(self._table("Load_Balancer").items(), key=itemgetter(0)):
             for mapping in sorted(row.get("ip_port_mappings", {}).values()):
-                port, address = _source(mapping)
+                port, address = ovn_text.source_of(mapping)
                 holder = f"load balancer {_name(row, uuid)} health check source"
                 by_name.setdefault(port, []).append((address, holder))
         return by_name
@@ -318,7 +305,7 @@ class Infrastructure:
 
     # -- ports
 
-    def _claim_port(self, found: _Found, port: Row, *, port_security: bool) -> None:
+    def _claim_port(self, found: Found, port: Row, *, port_security: bool) -> None:
         name = port.get("name", "")
         options = port.get("options", {})
         kind = port.get("type")
@@ -327,7 +314,7 @@ class Infrastructure:
         elif kind == "router" and "arp_proxy" in options:
             holder = f"arp_proxy of port {name}"
             for word in options["arp_proxy"].split():
-                network = _network(word)
+                network = ovn_text.network_of(word)
                 if found.claim_mac(word, holder) is None and network and not found.is_all(*network):
                     found.claim_range(*network, holder)
         checks = port.get("health_checks", ())
@@ -344,11 +331,11 @@ class Infrastructure:
         macs = {element.mac for element in elements}
         for _, check in self._rows("Logical_Switch_Port_Health_Check", checks):
             found.claim(check.get("src_ip", ""), f"health check source of port {name}")
-            if _address(check.get("address", ""))[1] not in theirs:
+            if ovn_text.address_of(check.get("address", ""))[1] not in theirs:
                 found.claim(check.get("address", ""), f"health check of port {name}")
         for text in sorted(others):
             for word in text.split():
-                mac, host = _mac(word), _host(word)
+                mac, host = ovn_text.mac_of(word), ovn_text.host_of(word)
                 if mac is not None and mac not in macs:
                     found.claim_mac(mac, f"port_security of port {name}")
                 elif host is not None and host[1] not in theirs:
@@ -356,7 +343,7 @@ class Infrastructure:
 
     # -- DHCP
 
-    def _claim_dhcp(self, found: _Found, used_here: Iterable[str]) -> None:
+    def _claim_dhcp(self, found: Found, used_here: Iterable[str]) -> None:
         rows = self._table("DHCP_Options")
         uuids = {uuid for uuid in used_here if uuid in rows}
         if rows:
@@ -364,18 +351,18 @@ class Infrastructure:
         for uuid in sorted(uuids):
             for option, text in _dhcp_values(rows[uuid]):
                 holder = f"DHCP options ({option})"
-                if option == "server_mac" or _mac(text) is not None:
+                if option == "server_mac" or ovn_text.mac_of(text) is not None:
                     found.claim_mac(text, holder)
                 else:
                     found.claim(text, holder)
 
     @cached_property
-    def _idle_dhcp(self) -> _Holdings:
+    def _idle_dhcp(self) -> Holdings:
         """The uuids of DHCP_Options that no port uses, by their addresses and the start of their network."""
         used = self._dhcp_in_use
         if used is None:
             used = {uuid for row in self._table("Logical_Switch_Port").values() for uuid in _dhcp_of(row)}
-        idle = _Holdings()
+        idle = Holdings()
         for uuid, row in self._table("DHCP_Options").items():
             if uuid not in used:
                 cidr = parse_cidr(row.get("cidr", ""))
@@ -386,177 +373,12 @@ class Infrastructure:
         return idle
 
 
-class _Found:
-    """The claims on one switch while they are gathered. The first holder of an address or MAC stays."""
-
-    def __init__(self, subnet4: Cidr | None, subnet6: Cidr | None) -> None:
-        self.subnet6 = subnet6
-        self.subnets = {4: subnet4, 6: subnet6}
-        self.v4: dict[int, str] = {}
-        self.v6: dict[int, str] = {}
-        self.macs: dict[str, str] = {}
-
-    def claim(self, text: str, holder: str, mac: str | None = None) -> None:
-        family, address = _address(text)
-        if family:
-            self.claim_address(family, address, holder, mac)
-
-    def claim_address(self, family: int, address: int, holder: str, mac: str | None = None) -> None:
-        self.claim_range(family, address, address, holder, mac)
-
-    def claim_range(self, family: int, first: int, last: int, holder: str, mac: str | None = None) -> None:
-        """Claim what of the range is in the subnet, and `mac` if anything is."""
-        subnet = self.subnets[family]
-        if subnet is None:
-            return
-        first, last = max(first, subnet.first), min(last, subnet.last)
-        if first > last:
-            return
-        addresses = self.v4 if family == 4 else self.v6
-        for address in range(first, min(last + 1, first + RANGE_LIMIT)):
-            addresses.setdefault(address, holder)
-        self.claim_mac(mac, holder)
-
-    def claim_mac(self, text: str | None, holder: str) -> str | None:
-        """Claim a MAC in any case, and return it as written here; None if it is none."""
-        mac = _mac(text)
-        if mac is not None:
-            self.macs.setdefault(mac, holder)
-        return mac
-
-    def is_all(self, family: int, first: int, last: int) -> bool:
-        """Does the range hold the whole subnet? Who answers for all of it holds none of it."""
-        subnet = self.subnets[family]
-        return subnet is not None and first <= subnet.first and subnet.last <= last
-
-
-class _Holding(NamedTuple):
-    first: int
-    last: int
-    holder: str
-    mac: str | None
-
-
-class _Holdings:
-    """Who holds what, anywhere. Sorted when first asked: a subnet costs a bisection and its answer."""
-
-    def __init__(self) -> None:
-        self._singles: dict[int, list[_Holding]] = {4: [], 6: []}
-        self._ranges: dict[int, list[_Holding]] = {4: [], 6: []}
-        self._sorted = False
-
-    def claim(self, text: str, holder: str, mac: str | None = None) -> None:
-        family, address = _address(text)
-        if family:
-            self.claim_address(family, address, holder, mac)
-
-    def claim_address(self, family: int, address: int, holder: str, mac: str | None = None) -> None:
-        self.claim_range(family, address, address, holder, mac)
-
-    def claim_range(self, family: int, first: int, last: int, holder: str, mac: str | None = None) -> None:
-        where = self._singles if first == last else self._ranges
-        where[family].append(_Holding(first, last, holder, mac))
-
-    def add(self, others: _Holdings) -> None:
-        for family in _BITS:
-            self._singles[family] += others._singles[family]
-            self._ranges[family] += others._ranges[family]
-
-    def claim_on(self, found: _Found) -> None:
-        for family, holding in self._inside(found):
-            found.claim_range(family, *holding)
-
-    def holders_in(self, found: _Found) -> set[str]:
-        return {holding.holder for _, holding in self._inside(found)}
-
-    def _inside(self, found: _Found) -> Iterator[tuple[int, _Holding]]:
-        if not self._sorted:
-            for singles in self._singles.values():
-                singles.sort(key=itemgetter(0))  # stable: of two holders the first stays the first
-            self._sorted = True
-        for family, subnet in found.subnets.items():
-            if subnet is not None:
-                singles = self._singles[family]
-                start = bisect_left(singles, subnet.first, key=itemgetter(0))
-                end = bisect_left(singles, subnet.last + 1, key=itemgetter(0))
-                for holding in (*singles[start:end], *self._ranges[family]):
-                    yield family, holding
-
-
-# -- text as OVN has it
-
-
 def _name(row: Row, uuid: str) -> str:
     return row.get("name") or uuid
 
 
 def _some(value: str | None) -> tuple[str, ...]:
     return () if value is None else (value,)
-
-
-def _words(text: str | None) -> list[str]:
-    """Of `{a, b}`, `a, b` or `a`."""
-    return (text or "").strip("{} ").replace(",", " ").split()
-
-
-def _mac(text: str | None) -> str | None:
-    """In lower case with two digits each, as ovn-northd takes it with one or two."""
-    if not text or not _MAC(text):
-        return None
-    return ":".join(byte.zfill(2) for byte in text.lower().split(":"))
-
-
-def _address(text: str) -> tuple[int, int]:
-    """(family, address) of `IP` or `IP/LEN`; family 0 if it is none."""
-    four, six = parse_either(text.strip().partition("/")[0])
-    if four is not None:
-        return 4, four
-    return (0, 0) if six is None else (6, six)
-
-
-def _network(text: str) -> tuple[int, int, int] | None:
-    """(family, first, last) of `IP` or `IP/LEN`, host bits ignored."""
-    cidr = parse_cidr(text) if "/" in text else None
-    if cidr is not None:
-        return 4 if cidr.bits == 32 else 6, cidr.first, cidr.last
-    family, address = _address(text)
-    return (family, address, address) if family and "/" not in text else None
-
-
-def _span(text: str) -> tuple[int, int, int] | None:
-    """(family, first, last) of `IP`, `IP-IP` or `IP..IP`; of `IP/LEN` if that is one address only."""
-    if "/" in text:
-        network = _network(text)
-        return network if network and network[1] == network[2] else None
-    start, _, end = text.replace("..", "-").partition("-")
-    family, first = _address(start)
-    last_family, last = _address(end) if end else (family, first)
-    return (family, first, last) if family and family == last_family and first <= last else None
-
-
-def _host(text: str) -> tuple[int, int] | None:
-    """(family, address) of port_security's `IP[/LEN]`; None for a network: it allows many and names none."""
-    family, address = _address(text)
-    if not family:
-        return None
-    if "/" in text:
-        cidr = parse_cidr(text)
-        if cidr is None or (cidr.prefixlen < cidr.bits and address == cidr.first):
-            return None
-    return family, address
-
-
-def _without_port(vip: str) -> str:
-    """The address of `IP`, `IP:PORT`, `[IP6]:PORT` or `IP6`."""
-    if vip.startswith("["):
-        return vip[1:].partition("]")[0]
-    return vip if vip.count(":") > 1 else vip.partition(":")[0]
-
-
-def _source(mapping: str) -> tuple[str, str]:
-    """(port name, source address) of a value of ip_port_mappings: `PORT:IP[:AZ]` or `PORT:[IP6][:AZ]`."""
-    port, _, source = mapping.partition(":")
-    return port, _without_port(source)
 
 
 def _dhcp_of(port: Row) -> Iterator[str]:
@@ -570,5 +392,5 @@ def _dhcp_values(row: Row) -> Iterator[tuple[str, str]]:
     """(option, address or MAC); DHCPv6's server_id is a MAC."""
     options = row.get("options", {})
     for option in ("server_id", "router", "dns_server", "server_mac"):
-        for word in _words(options.get(option)):
+        for word in ovn_text.words(options.get(option)):
             yield option, word

@@ -18,7 +18,8 @@ from ovnreserve.model.addresses import Cidr, parse_cidr
 from ovnreserve.model.exclude_ips import TokenRuns
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.topology import Port, RowChanges, Switch, port_of, switch_of
-from ovnreserve.plan.infrastructure import Claims, Infrastructure
+from ovnreserve.plan.holdings import Claims
+from ovnreserve.plan.infrastructure import Infrastructure
 from ovnreserve.plan.space import Space
 
 Rows = Mapping[str, Mapping[str, Any]]
