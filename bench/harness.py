@@ -64,16 +64,19 @@ def percentile(values: Sequence[float], per_cent: float) -> float:
 
 
 class Clock:
-    """`with Clock() as clock: ...`, then `clock.seconds`."""
+    """`with Clock() as clock: ...`, then `clock.seconds`: of wall time, or of `timer`."""
 
     seconds = 0.0
 
+    def __init__(self, timer: Callable[[], float] = time.perf_counter) -> None:
+        self._timer = timer
+
     def __enter__(self) -> Self:
-        self._start = time.perf_counter()
+        self._start = self._timer()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.seconds = time.perf_counter() - self._start
+        self.seconds = self._timer() - self._start
 
 
 def process_seconds(
@@ -141,6 +144,10 @@ class Samples:
         """The spread of a figure; None where there is none."""
         values = [sample[figure] for sample in self.all if isinstance(sample, dict) and figure in sample]
         return Spread.of(values) if values and not self.failed else None
+
+    def count(self, figure: str) -> int:
+        """How many samples have the figure."""
+        return sum(isinstance(sample, dict) and figure in sample for sample in self.all)
 
     def total(self, figure: str) -> float:
         return sum(sample.get(figure, 0.0) for sample in self.all if isinstance(sample, dict))

@@ -160,7 +160,7 @@ def _print(title: str, stacks: Stacks) -> None:
     for stack, count in stacks.items():
         threads[stack[0]] += count
     print("thread   ", ", ".join(f"{name} {count / total:.0%}" for name, count in threads.most_common(4)))
-    print("itself   ", ", ".join(f"{name} {count / total:.0%}" for name, count in _own(stacks).most_common(6)), "\n")
+    print("itself   ", ", ".join(f"{name} {count / total:.0%}" for name, count in _own(stacks).most_common(10)), "\n")
     shown = [(name, count) for name, count in inclusive(stacks) if name not in threads and not _is_frame(name)]
     for name, count in shown[:TOP]:
         print(f"{count / total:6.1%}  {name}")

@@ -100,7 +100,7 @@ def test_each_column_has_the_kind_that_we_keep_it_in(ovn: Servers):
 
 def kind_of(type_: Any) -> Kind:
     if isinstance(type_, str):
-        return Kind.SCALAR
+        return Kind.INTEGER if type_ == "integer" else Kind.SCALAR
     if "value" in type_:
         return Kind.MAP
     least, most = type_.get("min", 1), type_.get("max", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 
 import pytest
@@ -51,14 +52,16 @@ def test_ipv6_goes_to_text_and_back_from_every_notation(address: int) -> None:
 
 @pytest.mark.parametrize(
     "text", ["", "10.0.0", "10.0.0.256", "10.0.0.05", "0x0a.0.0.5", "10.0.0.5 ", " 10.0.0.5", "10.0.0.5\n", "167772165",
-             "10.0.0.5/24", "١٠.٠.٠.٥", "fd00::5", "10.0.0.5\0"],
+             "10.0.0.5/24", "\u0661\u0660.\u0660.\u0660.\u0665", "fd00::5", "10.0.0.5\0"],
 )  # fmt: skip
 def test_what_is_no_dotted_quad_is_no_ipv4(text: str) -> None:
     with pytest.raises(ValueError, match="is not an IPv4 address"):
         parse_v4(text)
 
 
-@pytest.mark.parametrize("text", ["", "10.0.0.5", "fd00::1%eth0", "fd00::g", "fd00:::1", "fd00::1/64", "::1\0", "\ud800"])
+@pytest.mark.parametrize(
+    "text", ["", "10.0.0.5", "fd00::1%eth0", "fd00::g", "fd00:::1", "fd00::1/64", "::1\0", "\ud800"]
+)
 def test_what_has_a_scope_or_no_sense_is_no_ipv6(text: str) -> None:
     with pytest.raises(ValueError, match="is not an IPv6 address"):
         parse_v6(text)
@@ -67,10 +70,8 @@ def test_what_has_a_scope_or_no_sense_is_no_ipv6(text: str) -> None:
 @given(anything)
 def test_no_text_raises_anything_but_value_error(text: str) -> None:
     for parse in (parse_v4, parse_v6, parse_mac):
-        try:
+        with suppress(ValueError):
             parse(text)
-        except ValueError:
-            pass
     parse_cidr(text)
     v4, v6 = parse_either(text)
     assert v4 is None or v6 is None
@@ -127,7 +128,8 @@ def test_an_ipv6_network_has_the_standard_librarys_edges(address: int, prefixlen
 
 @pytest.mark.parametrize(
     "text",
-    ["", "10.0.0.0", "10.0.0.0/33", "10.0.0.0/", "/24", "10.0.0.0/-1", "x/24", "10.0.0.0/24/24", "fd00::/129", "10.0.0.300/24",
+    ["", "10.0.0.0", "10.0.0.0/33", "10.0.0.0/", "/24", "10.0.0.0/-1", "x/24", "10.0.0.0/24/24", "fd00::/129",
+     "10.0.0.300/24",
      "10/8", "10.0.0/24", "10.0.0.0/0.0.0.255", "10.0.0.0/255.0.255.0", "10.0.0.0/ 24", "10.0.0.0/٢٤"],
 )  # fmt: skip
 def test_what_northd_takes_for_no_network_is_none(text: str) -> None:

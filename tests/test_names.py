@@ -28,10 +28,14 @@ def test_what_is_no_subdomain_is_none(name: str) -> None:
 @given(texts)
 def test_a_subdomain_is_made_of_labels_with_dots_between(name: str) -> None:
     labels = name.split(".")
-    assert is_subdomain(name) == (len(name) <= 253 and all(re.fullmatch("[a-z0-9]([-a-z0-9]*[a-z0-9])?", x) for x in labels))
+    assert is_subdomain(name) == (
+        len(name) <= 253 and all(re.fullmatch("[a-z0-9]([-a-z0-9]*[a-z0-9])?", x) for x in labels)
+    )
 
 
-@pytest.mark.parametrize(("name", "good"), [("default", True), ("x" * 63, True), ("x" * 64, False), ("a.b", False), ("", False)])
+@pytest.mark.parametrize(
+    ("name", "good"), [("default", True), ("x" * 63, True), ("x" * 64, False), ("a.b", False), ("", False)]
+)
 def test_a_namespace_is_one_label(name: str, *, good: bool) -> None:
     assert is_label(name) is good
 

@@ -47,7 +47,9 @@ def test_comparing_the_other_way_round_gives_the_opposite(one: dict[str, int], o
 
 
 @given(vectors, vectors, vectors)
-def test_greater_than_what_is_greater_is_greater(one: dict[str, int], two: dict[str, int], three: dict[str, int]) -> None:
+def test_greater_than_what_is_greater_is_greater(
+    one: dict[str, int], two: dict[str, int], three: dict[str, int]
+) -> None:
     if compare(one, two) is GREATER and compare(two, three) is GREATER:
         assert compare(one, three) is GREATER
 
@@ -76,7 +78,9 @@ def test_a_vector_goes_to_text_and_back(vector: dict[str, int]) -> None:
     assert decode(encode(vector)) == vector
 
 
-@pytest.mark.parametrize("text", [None, "", "{}", "[]", "null", "x", "{", '{"a":"b"}', '{"a":true}', '{"a":-1}', '{"a":0}'])
+@pytest.mark.parametrize(
+    "text", [None, "", "{}", "[]", "null", "x", "{", '{"a":"b"}', '{"a":true}', '{"a":-1}', '{"a":0}']
+)
 def test_a_text_that_is_no_vector_reads_as_if_nobody_had_ever_worked(text: str | None) -> None:
     assert decode(text) == {}
 
@@ -160,7 +164,9 @@ def test_a_release_goes_on_where_it_was(relation: Relation) -> None:
 
 @pytest.mark.parametrize("state", [INTENDED, HELD])
 @pytest.mark.parametrize("relation", ALL)
-def test_a_release_that_another_daemon_committed_is_finished_by_whoever_is_active(state: State, relation: Relation) -> None:
+def test_a_release_that_another_daemon_committed_is_finished_by_whoever_is_active(
+    state: State, relation: Relation
+) -> None:
     assert verdicts(r(state), r(RELEASING), relation) == NOTHING._replace(puts=[r(RELEASING)], finish=["a"])
 
 
@@ -275,7 +281,9 @@ def test_the_one_that_fails_says_who_has_the_address_and_is_not_republished() ->
     ],
 )
 def test_a_claim_is_an_address_or_a_mac_on_a_switch(fields: dict[str, str], *, both: bool) -> None:
-    theirs = reservation(fields.pop("switch", SWITCH), "theirs", **{"mac": "02:6f:76:00:00:10", "created": 200, **fields})
+    theirs = reservation(
+        fields.pop("switch", SWITCH), "theirs", **{"mac": "02:6f:76:00:00:10", "created": 200, **fields}
+    )
     states, _found = fork(OURS.with_(v6=reservation(SWITCH, v6="fd00::9").v6), theirs)
     assert (states == {"ours": HELD, "theirs": HELD}) is both
 
@@ -302,7 +310,8 @@ def stores(draw: st.DrawFn) -> tuple[dict[str, Reservation], dict[str, Reservati
         state = draw(st.sampled_from(states))
         return reservation(
             SWITCH, name, uid=uid, v4=f"10.0.0.{octet}", mac=f"02:6f:76:00:00:0{ord(uid[0]) % 7}", state=state,
-            created=ord(uid[1]), labels=draw(st.sampled_from([{}, {"k": "v"}])), deleted=1 if state is RELEASING else None,
+            created=ord(uid[1]), labels=draw(st.sampled_from([{}, {"k": "v"}])),
+            deleted=1 if state is RELEASING else None,
         )  # fmt: skip
 
     ledger: dict[str, Reservation] = {}
@@ -310,7 +319,9 @@ def stores(draw: st.DrawFn) -> tuple[dict[str, Reservation], dict[str, Reservati
         new = some(name, [INTENDED, HELD, HELD, RELEASING, FAILED])
         if not new.live or not held_twice([*ledger.values(), new]):
             ledger[name] = new
-    records = {name: some(name, [HELD, HELD, RELEASING]) for name in draw(st.lists(st.sampled_from("abc"), unique=True))}
+    records = {
+        name: some(name, [HELD, HELD, RELEASING]) for name in draw(st.lists(st.sampled_from("abc"), unique=True))
+    }
     known = {x.uid for x in ledger.values()}
     released = draw(st.frozensets(st.sampled_from([uid for uids in UIDS.values() for uid in uids])))
     return ledger, records, released - known
@@ -335,7 +346,9 @@ def followed(ledger: dict[str, Reservation], found: Verdicts) -> dict[str, Reser
 @settings(max_examples=150)
 @given(stores(), st.sampled_from(ALL), st.frozensets(st.sampled_from("abc")))
 def test_no_acknowledged_reservation_is_lost_unless_somebody_released_it(
-    both: tuple[dict[str, Reservation], dict[str, Reservation], frozenset[str]], relation: Relation, bound: frozenset[str]
+    both: tuple[dict[str, Reservation], dict[str, Reservation], frozenset[str]],
+    relation: Relation,
+    bound: frozenset[str],
 ) -> None:
     ledger, records, released = both
     found = reconcile(ledger.values(), records, relation, released.__contains__, is_bound=lambda x: x.name in bound)
@@ -344,9 +357,7 @@ def test_no_acknowledged_reservation_is_lost_unless_somebody_released_it(
     for x in (*ledger.values(), *records.values()):
         record = records.get(x.name)
         went_with_others = relation is GREATER and record is None
-        replaced = (
-            x.name in found.superseded and record is not None and (record.state is HELD or relation is GREATER)
-        )
+        replaced = x.name in found.superseded and record is not None and (record.state is HELD or relation is GREATER)
         forged = relation in (EQUAL, SMALLER) and x.name in ledger and x.uid != ledger[x.name].uid
         lost = x.uid not in kept and x.uid not in released
         if x.state is HELD and lost and not (went_with_others or replaced or forged):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import Any
 
 import ovs.db.data
@@ -48,7 +49,7 @@ kinds_and_values = st.sampled_from(list(Kind)).flatmap(
 
 
 def updates(table: str, **rows: Any) -> dict[str, Any]:
-    """rows by their short names a, b, c."""
+    """Rows by their short names a, b, c."""
     return {table: {uuid_of("abc".index(name)): row for name, row in rows.items()}}
 
 
@@ -63,7 +64,7 @@ def test_a_column_follows_the_diffs_of_python_ovs(case: tuple[Kind, list[Any]]) 
     type_ = ovs.db.types.Type.from_json(TYPES[kind])
     replica = Replica()
     replica.update({table: {PORT: {"insert": {column: to_json(kind, history[0])}}}})
-    for old, new in zip(history, history[1:], strict=False):
+    for old, new in pairwise(history):
         if old == new:
             continue
         datum = ovs.db.data.Datum.from_json(type_, to_json(kind, old))

@@ -109,7 +109,8 @@ def test_a_record_of_a_later_program_with_more_in_it_is_read() -> None:
 
 def test_the_record_is_small_and_says_nothing_that_is_empty() -> None:
     assert json.loads(IDS[RECORD]) == {
-        "subnet": "net", "pod": "vm-1", "ns": "default", "mac": "02:6f:76:00:00:09", "created": NOW, "rv": 5, "v4": "10.0.0.9",
+        "subnet": "net", "pod": "vm-1", "ns": "default", "mac": "02:6f:76:00:00:09", "created": NOW, "rv": 5,
+        "v4": "10.0.0.9",
     }  # fmt: skip
 
 

@@ -107,12 +107,16 @@ def test_one_family_given_leaves_the_other_automatic(cloud: Cloud) -> None:
         ("10.0.0.20..10.0.0.30 10.0.0.5..10.0.0.40 fd00::1..fd00::9", ("10.0.0.40", "fd00::9")),
     ],
 )
-def test_automatic_addresses_stay_within_the_operators_ranges(cloud: Cloud, auto: str, addresses: tuple[str, ...]) -> None:
+def test_automatic_addresses_stay_within_the_operators_ranges(
+    cloud: Cloud, auto: str, addresses: tuple[str, ...]
+) -> None:
     cloud.switch(v6="fd00::/64", ids={"ovnreserve/auto": auto})
     assert created(cloud).addresses == addresses
 
 
-@pytest.mark.parametrize("auto", ["10.0.0.9-10.0.0.20", "10.0.0.20..10.0.0.9", "10.0.0.9..fd00::9", "..", "10.0.0.0/24"])
+@pytest.mark.parametrize(
+    "auto", ["10.0.0.9-10.0.0.20", "10.0.0.20..10.0.0.9", "10.0.0.9..fd00::9", "..", "10.0.0.0/24"]
+)
 def test_ranges_that_say_nothing_are_not_ignored(cloud: Cloud, auto: str) -> None:
     cloud.switch(ids={"ovnreserve/auto": auto})
     field, what = refusal(cloud, Invalid)
@@ -120,7 +124,9 @@ def test_ranges_that_say_nothing_are_not_ignored(cloud: Cloud, auto: str) -> Non
     assert f'"{auto}"' in what
 
 
-@pytest.mark.parametrize(("excludes", "auto", "warned"), [(None, "", True), ("10.0.0.254", "", False), (None, "10.0.0.9", False)])
+@pytest.mark.parametrize(
+    ("excludes", "auto", "warned"), [(None, "", True), ("10.0.0.254", "", False), (None, "10.0.0.9", False)]
+)
 def test_an_automatic_address_beside_a_localnet_port_is_warned_of(
     cloud: Cloud, excludes: str | None, auto: str, *, warned: bool
 ) -> None:
@@ -186,7 +192,9 @@ HOLDERS: list[tuple[Any, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("add", "holder"), HOLDERS, ids=[f"{number}-{holder}" for number, (_, holder) in enumerate(HOLDERS)])
+@pytest.mark.parametrize(
+    ("add", "holder"), HOLDERS, ids=[f"{number}-{holder}" for number, (_, holder) in enumerate(HOLDERS)]
+)
 def test_a_given_address_that_somebody_holds_is_a_conflict_that_names_the_holder(
     cloud: Cloud, add: Any, holder: str
 ) -> None:
@@ -268,7 +276,8 @@ def test_a_given_mac_that_is_elsewhere_is_warned_of(cloud: Cloud) -> None:
         ({"v6": "fd00::"}, "spec.v6IpAddress", "is the Subnet-Router anycast address of fd00::/64"),
         ({"v6": "fd01::1"}, "spec.v6IpAddress", "must be within fd00::/64"),
         ({"v6": "fd00::a:bbff:fe00:1"}, "spec.v6IpAddress",
-         "is what ovn-northd makes of MAC 02:0a:bb:00:00:01, which it may choose for any port (NB_Global options:mac_prefix)"),
+         "is what ovn-northd makes of MAC 02:0a:bb:00:00:01, which it may choose for any port "
+         "(NB_Global options:mac_prefix)"),
     ],
 )  # fmt: skip
 def test_a_given_address_that_nobody_may_have_is_invalid(
@@ -291,7 +300,9 @@ def test_an_eui64_address_of_another_prefix_is_refused_only_where_a_dynamic_port
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("subnet", "v6", "fields"), [("10.0.0.0/24", None, {"v6": "fd00::1"}), (None, "fd00::/64", {"v4": "10.0.0.1"})])
+@pytest.mark.parametrize(
+    ("subnet", "v6", "fields"), [("10.0.0.0/24", None, {"v6": "fd00::1"}), (None, "fd00::/64", {"v4": "10.0.0.1"})]
+)
 def test_a_family_that_the_subnet_has_not_is_invalid(
     cloud: Cloud, subnet: str | None, v6: str | None, fields: dict[str, str]
 ) -> None:
@@ -312,7 +323,10 @@ def test_the_name_is_the_ports_name_on_a_subnet_of_that_provider(cloud: Cloud) -
     cloud.switch("attached", ids={"ovnreserve/provider": "net1.default.ovn"})
     long = f"{NAME}.net1.default.ovn"
     assert created(cloud, name=long, pod_name="vm-1", namespace="default", subnet="attached").name == long
-    for fields, expected in (({"subnet": "attached"}, long), ({"name": long, "pod_name": "vm-1", "namespace": "default"}, NAME)):
+    for fields, expected in (
+        ({"subnet": "attached"}, long),
+        ({"name": long, "pod_name": "vm-1", "namespace": "default"}, NAME),
+    ):
         field, why = refusal(cloud, Invalid, **fields)
         assert field == "metadata.name"
         assert why.endswith(f"must be the port's name podName.namespace[.provider], which is {expected}")
@@ -339,7 +353,9 @@ def test_a_static_port_is_adopted_as_it_is(cloud: Cloud) -> None:
 
 
 @pytest.mark.parametrize("kept", [[], ["unknown"]])
-def test_adopting_a_dynamic_port_pins_it_in_the_transaction_that_excludes_its_address(cloud: Cloud, kept: list[str]) -> None:
+def test_adopting_a_dynamic_port_pins_it_in_the_transaction_that_excludes_its_address(
+    cloud: Cloud, kept: list[str]
+) -> None:
     switch = cloud.switch()
     port = cloud.port(switch, NAME, "dynamic", *kept, assigned=f"{MAC} 10.0.0.2", up=True)
     plan = create(cloud)
@@ -395,9 +411,16 @@ def test_a_pending_port_that_asks_for_what_nobody_may_have_is_a_conflict(cloud: 
 
 
 @pytest.mark.parametrize(
-    ("fields", "field"), [({"v4": "10.0.0.6"}, "spec.v4IpAddress"), ({"mac": OURS}, "spec.macAddress"), ({"v6": "fd00::6"}, "spec.v6IpAddress")]
+    ("fields", "field"),
+    [
+        ({"v4": "10.0.0.6"}, "spec.v4IpAddress"),
+        ({"mac": OURS}, "spec.macAddress"),
+        ({"v6": "fd00::6"}, "spec.v6IpAddress"),
+    ],
 )
-def test_a_given_address_or_mac_that_is_not_the_ports_is_a_conflict(cloud: Cloud, fields: dict[str, str], field: str) -> None:
+def test_a_given_address_or_mac_that_is_not_the_ports_is_a_conflict(
+    cloud: Cloud, fields: dict[str, str], field: str
+) -> None:
     cloud.port(cloud.switch(v6="fd00::/64"), NAME, f"{MAC} 10.0.0.5 fd00::5")
     assert refusal(cloud, **fields) == (field, f'port {NAME} has "{MAC} 10.0.0.5 fd00::5"')
     assert created(cloud, v4="10.0.0.5", v6="fd00::5", mac=MAC).mac == MAC
@@ -410,7 +433,8 @@ def test_a_given_address_or_mac_that_is_not_the_ports_is_a_conflict(cloud: Cloud
         ({"ids": {"pod": "default/other"}}, "metadata.name",
          f"logical switch port {NAME} has external_ids:pod=default/other, the reservation is for default/vm-1"),
         ({"ids": {"namespace": "kube-system"}}, "metadata.name",
-         f"logical switch port {NAME} has external_ids:namespace=kube-system, the reservation is for namespace default"),
+         f"logical switch port {NAME} has external_ids:namespace=kube-system, "
+         "the reservation is for namespace default"),
     ],
 )  # fmt: skip
 def test_a_port_that_is_no_workload_or_another_is_a_conflict(

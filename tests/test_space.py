@@ -38,7 +38,15 @@ def choosable(network: Cidr) -> list[int]:
 
 
 # Of an IPv6 subnet the part round an EUI-64 block: below it 0xff:fd..., above it 0xff:ff....
-NETWORKS = ["10.0.0.0/28", "10.0.0.0/30", "10.0.0.0/31", "10.0.0.0/32", "fd00::/119", "fd00::/122", "fd00::fffe:ff00:0/119"]
+NETWORKS = [
+    "10.0.0.0/28",
+    "10.0.0.0/30",
+    "10.0.0.0/31",
+    "10.0.0.0/32",
+    "fd00::/119",
+    "fd00::/122",
+    "fd00::fffe:ff00:0/119",
+]
 
 
 class AddressesOfASubnet(RuleBasedStateMachine):
@@ -81,8 +89,8 @@ class AddressesOfASubnet(RuleBasedStateMachine):
         self.holders.append(address)
         self.quarantine.pop(address, None)
 
-    @rule(data=st.data())
-    def hold_what_would_be_chosen(self, data: st.DataObject) -> None:
+    @rule()
+    def hold_what_would_be_chosen(self) -> None:
         address = self.space.choose()
         if address is not None:
             self.space.hold(address)

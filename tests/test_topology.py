@@ -102,7 +102,9 @@ def test_no_port_security_or_dynamic_addresses_raises(text: str) -> None:
         ([], None, False),
     ],
 )
-def test_a_port_is_pending_while_northd_has_yet_to_answer(addresses: list[str], assigned: str, *, pending: bool) -> None:
+def test_a_port_is_pending_while_northd_has_yet_to_answer(
+    addresses: list[str], assigned: str, *, pending: bool
+) -> None:
     assert port(*addresses, assigned=assigned).pending is pending
 
 

@@ -188,7 +188,8 @@ class Somebody:
     def reserve(self, random: Random) -> None:
         r = reservation(
             random.choice(SWITCHES), random.choice(NAMES), v4=random.choice([None, *V4]),
-            v6=random.choice([None, *V6]), mac=f"02:6f:76:00:00:0{random.randrange(10)}", state=random.choice(list(State)),
+            v6=random.choice([None, *V6]), mac=f"02:6f:76:00:00:0{random.randrange(10)}",
+            state=random.choice(list(State)),
         )  # fmt: skip
         held = {
             holding

@@ -31,7 +31,7 @@ class Scale(NamedTuple):
     levels: tuple[int, ...] = (0, 1_000, 10_000)
 
 
-FULL = Scale(420, 5, 10_000, 300, 30, 1.5, 60, 10, 2_000, (0, 10_000, 30_000, 60_000))
+FULL = Scale(440, 5, 10_000, 300, 30, 1.5, 60, 10, 2_000, (0, 10_000, 30_000, 60_000))
 QUICK = Scale(50, 3, 1_000, 60, 10, 0.4, 20, 3, 1_000, (0, 5_000, 10_000, 20_000))
 
 Taken = Mapping[int, dict[str, Samples]]
@@ -61,6 +61,12 @@ def reference(taken: Taken, level: int, contender: str, figure: str) -> tuple[Sp
         if spread is not None:
             return spread, "" if other == level else "*"
     return None, ""
+
+
+def rounds(taken: Taken, figure: str) -> list[str]:
+    """A note on how many samples of ours each line rests on."""
+    counts = ", ".join(f"{level:,}: {row[OURS].count(figure)}" for level, row in taken.items())
+    return [f"samples of ours with as many reserved before: {counts}"]
 
 
 def fails_somewhere(taken: Taken) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench import limit, peers
 from bench.harness import Contender, Failed, Sample, Table, expect, percentile, ratio, times
-from bench.rows import LIMIT, NBCTL, OURS, OVSDBAPP, Scale, Taken, fails_somewhere, reference
+from bench.rows import LIMIT, NBCTL, OURS, OVSDBAPP, Scale, Taken, fails_somewhere, reference, rounds
 from bench.site import Ours, Site, Theirs, document, names
 
 NAME = "concurrent"
@@ -98,6 +98,7 @@ def table(taken: Taken, scale: Scale) -> Table:
         f"ovn-nbctl: the best of {loops} loops at once; lost updates count as done",
         f"ovsdbapp: {peers.THREADS} threads; more would only queue for its connection",
         f"limit: batches of {CLIENTS}, one fsync of a ledger and one durable commit each, pipelined",
+        *rounds(taken, "rate"),
         *fails_somewhere(taken),
     ]
     return result

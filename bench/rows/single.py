@@ -7,7 +7,7 @@ import time
 
 from bench import limit, peers
 from bench.harness import Contender, Sample, Table, expect, percentile, ratio, times
-from bench.rows import LIMIT, NBCTL, OURS, OVSDBAPP, Scale, Taken, fails_somewhere, reference
+from bench.rows import LIMIT, NBCTL, OURS, OVSDBAPP, Scale, Taken, fails_somewhere, reference, rounds
 from bench.site import Ours, Site, answered, document, names
 from bench.unixhttp import IPS, parse, request
 
@@ -74,6 +74,7 @@ def table(taken: Taken, _scale: Scale) -> Table:
         result.lines.append([f"{level:,}", *cells, goal, f"{near}; {fast}"])
     result.notes += [
         "limit: a row in a ledger (WAL, FULL), then exclude_ips in one durable transaction, one client",
+        *rounds(taken, "p50"),
         *fails_somewhere(taken),
     ]
     return result

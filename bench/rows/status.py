@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.harness import Contender, Sample, Table, process_seconds, ratio, times
-from bench.rows import OURS, Scale, Taken
+from bench.rows import OURS, Scale, Taken, rounds
 from bench.site import Site
 from ovnreserve.sandbox import clean_environment, find_program
 
@@ -57,4 +57,5 @@ def table(taken: Taken, _scale: Scale) -> Table:
         cells = [row[name].shown("ms") for name in (OURS, *others)]
         cells.append(times(ratio(mine, row[_EMPTY]["ms"])))
         result.lines.append([f"{level:,}", *cells, f"<= {GOAL:g}", word])
+    result.notes += rounds(taken, "ms")
     return result

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from ovnreserve.model.errors import BadRequest
-from ovnreserve.model.names import is_label_key
+from ovnreserve.model.names import is_label_key, is_label_value
 
 _REQUIREMENT: Final = re.compile(
     r"\s*(?:(?P<absent>!)\s*)?(?P<key>[^\s,!=()]+)\s*"
@@ -29,17 +29,28 @@ def parse(text: str) -> list[Requirement]:
     position = 0
     while position < len(text.rstrip()):
         match = _REQUIREMENT.match(text, position)
-        if match is None or not is_label_key(match["key"]) or (match["absent"] and (match["equal"] or match["set"])):
-            raise BadRequest(f"unable to parse labelSelector: {text[:200]!r}")
+        requirement = _requirement(match) if match is not None else None
+        if match is None or requirement is None:
+            raise _unreadable(text)
+        found.append(requirement)
         position = match.end()
-        if match["equal"]:
-            found.append(Requirement(match["key"], frozenset({match["value"]}), match["equal"] != "!="))
-        elif match["set"]:
-            values = frozenset(value.strip() for value in match["values"].split(","))
-            found.append(Requirement(match["key"], values, match["set"] == "in"))
-        else:
-            found.append(Requirement(match["key"], None, not match["absent"]))
+    if text.rstrip().endswith(","):
+        raise _unreadable(text)
     return found
+
+
+def _requirement(match: re.Match[str]) -> Requirement | None:
+    key, equal, set_ = match["key"], match["equal"], match["set"]
+    if not is_label_key(key) or (match["absent"] and (equal or set_)) or (set_ and not match["values"].strip()):
+        return None
+    if not equal and not set_:
+        return Requirement(key, None, not match["absent"])
+    values = frozenset(value.strip() for value in (match["values"].split(",") if set_ else [match["value"]]))
+    return Requirement(key, values, equal != "!=" and set_ != "notin") if all(map(is_label_value, values)) else None
+
+
+def _unreadable(text: str) -> BadRequest:
+    return BadRequest(f"unable to parse labelSelector: {text[:200]!r}")
 
 
 def matches(requirements: list[Requirement], labels: Mapping[str, str]) -> bool:

@@ -164,6 +164,7 @@ class Operations:
         """Also where somebody has made copies of it."""
         for uuid in sorted(self._replica.records.get(r.name, ())):
             if self._replica.tables["DNS"][uuid]["external_ids"].get(UID) == r.uid:
+                self._guarded.add(uuid)
                 self._add(name, op="delete", table="DNS", where=_is(uuid))
 
     def _guard_record(self, name: str, record: tuple[str, dict[str, str]] | None) -> None:
@@ -232,7 +233,7 @@ def _map(values: Mapping[str, str]) -> list[Any]:
 
 def _comment(verbs: Mapping[str, Iterable[str]]) -> str:
     """`ovnreserve: VERB NAME, NAME; VERB NAME`, of bounded length."""
-    said = "; ".join(f"{verb} {_listed(list(names))}" for verb, names in verbs.items())
+    said = "; ".join(f"{verb} {_listed(list(names))}".rstrip() for verb, names in verbs.items())
     return f"ovnreserve: {said or _ONLY_BARRIER}"
 
 

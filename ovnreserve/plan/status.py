@@ -52,6 +52,9 @@ def observe(world: World, r: Reservation, before: Observed | None, now: float, *
                 enforced = AWAITED if awaited and not withheld else UNKNOWN
         if r.v6 is not None:
             conflicts += rivals(world, segment, 6, r.v6, own, r.name)
+        holder = segment.reserved_macs.get(r.mac, r.name)
+        if holder != r.name:
+            conflicts.append(f"IP {holder} (MAC {r.mac})")
         for uuid in segment.port_macs.get(r.mac, ()):
             if own is None or uuid != own.uuid:
                 conflicts.append(f"logical switch port {world.ports[uuid].name} (MAC {r.mac})")
@@ -62,7 +65,7 @@ def observe(world: World, r: Reservation, before: Observed | None, now: float, *
     else:
         since = (
             before.since[0] if before.state is r.state else now,
-            before.since[1] if before.enforced == enforced else now,
+            before.since[1] if (before.enforced, before.withheld) == (enforced, withheld) else now,
             before.since[2] if before.bound.status == bound.status else now,
             before.since[3] if bool(before.conflicts) == bool(conflicts) else now,
         )

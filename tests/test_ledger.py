@@ -1,0 +1,336 @@
+"""The ledger, on real SQLite: what was committed is there, whatever happens, and nothing is held twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from builders import reservation
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ovnreserve.ledger.ledger import BLOCK, Entry, Ledger, LedgerError, Quarantined, quarantine_of, read_journal
+from ovnreserve.ledger.schema import MIGRATIONS
+from ovnreserve.model.reservation import Reservation, State
+
+SWITCH = "switch"
+A = reservation(SWITCH, "a", v4="10.0.0.1", v6="fd00::1", mac="02:6f:76:00:00:01")
+B = reservation(SWITCH, "b", v4="10.0.0.2", v6="fd00::2", mac="02:6f:76:00:00:02")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "ledger.db"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    opened = Ledger(path)
+    yield opened
+    opened.close()
+
+
+def versions_of_a_killed_daemon(path: Path, commits: Sequence[Reservation | None], count: int) -> list[int]:
+    """What a process with the ledger was given before it was killed: first it commits, then it asks for versions."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        ledger = Ledger(path)
+        for r in commits:
+            ledger.commit([] if r is None else [r])
+        os.write(writing, json.dumps([ledger.next_version() for _ in range(count)]).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as answer:
+        versions: list[int] = json.load(answer)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    return versions
+
+
+# ---- the file --------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_ledger_is_private_empty_and_has_an_incarnation(path: Path) -> None:
+    ledger = Ledger(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert (ledger.load(), ledger.quarantined(), ledger.vector) == ([], [], {})
+    incarnation = ledger.incarnation
+    ledger.close()
+    again = Ledger(path)
+    assert again.incarnation == incarnation
+    again.close()
+    other = Ledger(path.with_name("other.db"))
+    assert other.incarnation != incarnation
+    other.close()
+
+
+def test_each_commit_is_on_the_disk_before_it_returns(ledger: Ledger) -> None:
+    def pragma(name: str) -> object:
+        return ledger._db.execute(f"PRAGMA {name}").fetchone()[0]
+
+    assert (pragma("journal_mode"), pragma("synchronous")) == ("wal", 2)
+    assert pragma("user_version") == len(MIGRATIONS)
+
+
+def test_a_ledger_of_a_later_program_is_refused_and_left_alone(path: Path) -> None:
+    Ledger(path).close()
+    db = sqlite3.connect(path)
+    db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    db.close()
+    before = path.read_bytes()
+    for _ in range(2):
+        with pytest.raises(
+            LedgerError, match=f"is of version {len(MIGRATIONS) + 1}, this program knows {len(MIGRATIONS)}"
+        ):
+            Ledger(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"this is no database" * 100, b"SQLite format 3\0" + b"\xff" * 4096])
+def test_a_file_that_is_no_ledger_is_refused_with_its_name(path: Path, content: bytes) -> None:
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(LedgerError, match=f"{path}: cannot be opened"):
+        Ledger(path)
+
+
+def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LedgerError, match="cannot be opened"):
+        Ledger(tmp_path / "file" / "ledger.db")
+
+
+def test_a_second_program_is_refused_until_the_first_lets_go(path: Path) -> None:
+    """Both would count under one incarnation, and neither would see the other's commits."""
+    first = Ledger(path)
+    with pytest.raises(LedgerError, match="another ovnreserved uses this ledger"):
+        Ledger(path)
+    code = (
+        "import sys; from pathlib import Path; from ovnreserve.ledger.ledger import Ledger; Ledger(Path(sys.argv[1]))"
+    )
+    second = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    assert "another ovnreserved uses this ledger" in second.stderr
+    first.commit([A])
+    first.close()
+    again = Ledger(path)
+    assert again.load() == [A]
+    again.close()
+
+
+def test_a_ledger_that_somebody_else_holds_locked_says_so_and_stores_nothing(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger._db.execute("PRAGMA busy_timeout = 1")
+    other = sqlite3.connect(path)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(LedgerError, match=r"cannot be written \(database is locked\)"):
+        ledger.commit([A], count=True)
+    assert (ledger.load(), ledger.vector) == ([], {})
+    other.rollback()
+    other.close()
+    ledger.commit([A], count=True)
+    assert ledger.vector == {ledger.incarnation: 1}
+    ledger.close()
+
+
+# ---- reservations ----------------------------------------------------------------------------------------------------
+
+words = st.text(max_size=6)
+times = st.integers(0, 1 << 40)
+maps = st.dictionaries(words, words, max_size=2)
+lists = st.lists(words, max_size=2).map(tuple)
+
+
+@st.composite
+def any_reservation(draw: st.DrawFn, name: str, number: int) -> Reservation:
+    """Whatever its state is, it holds what none of another number holds."""
+    return Reservation(
+        name=name, uid=draw(words), switch=draw(words), subnet=draw(words), pod_name=draw(words), namespace=draw(words),
+        pod_type=draw(words), v4=draw(st.sampled_from([None, number, 2**32 - 1 - number])),
+        v6=draw(st.sampled_from([None, number, 2**128 - 1 - number])), mac=f"02:6f:76:00:00:0{number}",
+        state=draw(st.sampled_from(State)), created=draw(times), deleted=draw(st.none() | times),
+        resource_version=draw(st.integers(0, 2**60)), message=draw(words), generation=draw(st.integers(0, 9)),
+        labels=draw(maps), annotations=draw(maps), node_name=draw(words), container_id=draw(words),
+        attach_ips=draw(lists), attach_macs=draw(lists), attach_subnets=draw(lists),
+    )  # fmt: skip
+
+
+NAMES = "abc"
+some = st.sampled_from(range(3)).flatmap(lambda number: any_reservation(NAMES[number], number))
+commits = st.lists(
+    st.tuples(st.lists(some, max_size=3), st.lists(st.sampled_from(NAMES), max_size=2), st.booleans()), max_size=5
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(commits, st.booleans())
+def test_what_is_loaded_is_what_was_committed(
+    history: list[tuple[list[Reservation], list[str], bool]], reopened: bool
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as directory:
+        path = Path(directory) / "ledger.db"
+        ledger = Ledger(path)
+        expected: dict[str, Reservation] = {}
+        counted = 0
+        for puts, drops, count in history:
+            ledger.commit(puts, drops, count=count)
+            for name in drops:
+                expected.pop(name, None)
+            expected.update({r.name: r for r in puts})
+            counted += count
+            if reopened:
+                ledger.close()
+                ledger = Ledger(path)
+            assert ledger.load() == [expected[name] for name in sorted(expected)]
+            assert ledger.vector == ({ledger.incarnation: counted} if counted else {})
+        ledger.close()
+
+
+@pytest.mark.parametrize("fields", [{"v4": A.v4}, {"v6": A.v6}, {"mac": A.mac}])
+@pytest.mark.parametrize("state", [State.INTENDED, State.HELD, State.RELEASING])
+def test_nothing_is_held_twice_on_a_switch_whatever_we_decide(
+    ledger: Ledger, fields: dict[str, object], state: State
+) -> None:
+    ledger.commit([A], count=True)
+    second = B.with_(state=state, **fields)
+    with pytest.raises(LedgerError, match="UNIQUE"):
+        ledger.commit([second], ["x"], journal=[Entry(1.0, "Normal", "Reserved", "b", "u", "")], count=True)
+    assert ledger.load() == [A]
+    assert ledger.vector == {ledger.incarnation: 1}
+    assert read_journal(ledger.path) == []
+    ledger.commit([second.with_(state=State.FAILED)])
+    ledger.commit([second.with_(switch="another")])
+
+
+def test_who_failed_holds_nothing_and_cannot_come_back_to_what_is_taken(ledger: Ledger) -> None:
+    failed = B.with_(v4=A.v4, state=State.FAILED)
+    ledger.commit([failed])
+    ledger.commit([A])
+    with pytest.raises(LedgerError, match="UNIQUE"):
+        ledger.commit([failed.with_(state=State.HELD)])
+
+
+def test_who_goes_makes_room_for_who_comes_in_the_same_transaction(ledger: Ledger) -> None:
+    ledger.commit([A])
+    ledger.commit([B.with_(v4=A.v4)], [A.name])
+    assert ledger.load() == [B.with_(v4=A.v4)]
+
+
+def test_only_what_was_intended_becomes_held_by_its_name(ledger: Ledger) -> None:
+    releasing = B.with_(state=State.RELEASING)
+    ledger.commit([A.with_(state=State.INTENDED), releasing])
+    ledger.commit(held=["a", "b", "nobody"])
+    assert ledger.load() == [A, releasing]
+
+
+def test_what_was_dropped_does_not_become_held(ledger: Ledger) -> None:
+    ledger.commit([A.with_(state=State.INTENDED)])
+    ledger.commit(drops=["a"], held=["a"])
+    assert ledger.load() == []
+
+
+# ---- resourceVersions ------------------------------------------------------------------------------------------------
+
+
+def test_versions_only_grow_also_over_a_crash(path: Path) -> None:
+    given_ = [v for times in (0, 1, 0, 3) for v in versions_of_a_killed_daemon(path, [None] * times, 10)]
+    assert given_ == sorted(set(given_))
+
+
+def test_more_versions_than_a_block_without_a_commit_are_vouched_for(path: Path) -> None:
+    given_ = versions_of_a_killed_daemon(path, [], BLOCK + 10)
+    assert given_ == list(range(given_[0], given_[0] + BLOCK + 10))
+    assert versions_of_a_killed_daemon(path, [], 1)[0] > given_[-1]
+
+
+def test_versions_go_on_past_those_of_what_is_taken_over(path: Path) -> None:
+    [version] = versions_of_a_killed_daemon(path, [A.with_(resource_version=7_000_000)], 1)
+    assert version > 7_000_000
+    assert versions_of_a_killed_daemon(path, [], 1)[0] > version
+
+
+def test_what_a_killed_daemon_had_committed_is_there(path: Path) -> None:
+    versions_of_a_killed_daemon(path, [A, B], 0)
+    ledger = Ledger(path)
+    assert ledger.load() == [A, B]
+    ledger.close()
+
+
+def test_versions_go_on_while_the_disk_is_full(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger._db.execute("PRAGMA busy_timeout = 1")
+    other = sqlite3.connect(path)
+    other.execute("BEGIN IMMEDIATE")
+    assert ledger.next_version() < ledger.next_version()
+    other.close()
+    ledger.close()
+
+
+# ---- the vector ------------------------------------------------------------------------------------------------------
+
+
+def test_only_commits_that_precede_a_northbound_transaction_are_counted(ledger: Ledger) -> None:
+    ledger.commit([A], count=True)
+    ledger.commit([B])
+    ledger.commit(count=True)
+    assert ledger.vector == {ledger.incarnation: 2}
+
+
+def test_what_is_known_of_others_is_kept_and_counted_beside(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.commit(count=True)
+    ledger.commit(vector={"other": 7, ledger.incarnation: 1})
+    ledger.commit(count=True)
+    expected = {"other": 7, ledger.incarnation: 2}
+    assert ledger.vector == expected
+    ledger.close()
+    again = Ledger(path)
+    assert again.vector == expected
+    again.close()
+
+
+# ---- journal and quarantine ------------------------------------------------------------------------------------------
+
+
+def test_the_journal_is_read_from_beside_while_the_daemon_writes(ledger: Ledger) -> None:
+    lines = [Entry(float(n), "Normal", "Reserved", "ab"[n % 2], f"u{n}", f"line {n}") for n in range(10)]
+    ledger.commit(journal=lines[:5])
+    ledger.commit(journal=lines[5:])
+    assert read_journal(ledger.path) == lines
+    assert read_journal(ledger.path, "a") == lines[::2]
+    assert read_journal(ledger.path, limit=3) == lines[-3:]
+    assert read_journal(ledger.path, "nobody") == []
+
+
+def test_the_journal_knows_by_its_uid_what_was_released(ledger: Ledger) -> None:
+    ledger.commit(
+        journal=[Entry(1.0, "Normal", "Released", "a", "one", ""), Entry(1.0, "Normal", "Reserved", "a", "two", "")]
+    )
+    assert (ledger.was_released("one"), ledger.was_released("two"), ledger.was_released("")) == (True, False, False)
+
+
+def test_released_addresses_are_remembered_until_their_time_is_over(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.commit(quarantine=[*quarantine_of(A, 200.0), *quarantine_of(B.with_(v6=None), 100.0)])
+    ledger.close()
+    again = Ledger(path)
+    oldest = Quarantined(SWITCH, "10.0.0.2", 100.0)
+    assert again.quarantined() == [
+        oldest,
+        Quarantined(SWITCH, "10.0.0.1", 200.0),
+        Quarantined(SWITCH, "fd00::1", 200.0),
+    ]
+    again.prune_quarantine(100.0)
+    assert oldest not in again.quarantined()
+    again.commit(quarantine=[Quarantined(SWITCH, "10.0.0.1", 300.0)])
+    assert again.quarantined()[-1] == Quarantined(SWITCH, "10.0.0.1", 300.0)
+    again.close()

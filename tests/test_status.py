@@ -1,0 +1,243 @@
+"""What a user sees of a reservation: its phase and conditions, derived from the world."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from builders import MAC, Cloud, contents
+
+from ovnreserve.model.addresses import parse_v4
+from ovnreserve.model.ip import Condition, timestamp
+from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.plan.outcome import Event
+from ovnreserve.plan.status import Observed, observe, remarks, render
+
+NAME = "vm-1.default"
+OURS = "02:6f:76:00:00:09"
+
+
+class Site:
+    """A switch with one reservation on it, and what was seen of it last."""
+
+    def __init__(self, *, subnet: str | None = "10.0.0.0/24", prefix: str | None = None, **fields: Any) -> None:
+        self.cloud = Cloud()
+        self.switch = self.cloud.switch(subnet=subnet, v6=prefix)
+        self.r: Reservation = self.cloud.reserve(self.switch, **fields)
+        self.seen: Observed | None = None
+
+    def look(self, now: float = 100.0, *, awaited: bool = False) -> Observed:
+        self.cloud.segment(self.switch)
+        before = contents(self.cloud.world)
+        self.seen = observe(self.cloud.world, self.r, self.seen, now, awaited=awaited)
+        assert contents(self.cloud.world) == before
+        return self.seen
+
+    def phase(self, **asked: Any) -> str:
+        return render(self.r, self.look(**asked)).phase
+
+    def condition(self, type_: str, **asked: Any) -> Condition:
+        [found] = [c for c in render(self.r, self.look(**asked)).conditions if c.type == type_]
+        return found
+
+    def said(self, type_: str, **asked: Any) -> tuple[str, str]:
+        found = self.condition(type_, **asked)
+        return found.status, found.reason
+
+
+# ---- the phase -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "phase"),
+    [(State.INTENDED, "Pending"), (State.HELD, "Reserved"), (State.RELEASING, "Releasing"), (State.FAILED, "Failed")],
+)
+def test_the_phase_is_that_of_its_state(state: State, phase: str) -> None:
+    assert Site(state=state).phase() == phase
+
+
+def test_what_is_held_is_bound_while_its_port_has_the_address() -> None:
+    site = Site()
+    port = site.cloud.port(site.switch, NAME, f"{OURS} 10.0.0.9")
+    assert site.phase() == "Bound"
+    site.cloud.delete_port(port)
+    assert site.phase() == "Reserved"
+
+
+def test_conditions_stand_in_one_order() -> None:
+    site = Site()
+    assert [c.type for c in render(site.r, site.look()).conditions] == ["Reserved", "Enforced", "Bound", "Conflicted"]
+
+
+# ---- Reserved --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "reason", "message"),
+    [
+        (State.INTENDED, "False", "Pending", "not yet seen in the northbound database"),
+        (State.HELD, "True", "Reserved", "10.0.0.9, fd00::9 is kept for vm-1.default"),
+        (State.RELEASING, "True", "Releasing", "excluded until ovn-northd has seen the release"),
+        (State.FAILED, "False", "Failed", "why it failed"),
+    ],
+)
+def test_reserved_says_what_keeps_the_address(state: State, status: str, reason: str, message: str) -> None:
+    site = Site(state=state, v6="fd00::9", message="why it failed")
+    assert site.condition("Reserved") == Condition("Reserved", status, reason, message, timestamp(100))
+
+
+# ---- Enforced --------------------------------------------------------------------------------------------------------
+
+
+def test_enforced_is_unknown_until_somebody_waited() -> None:
+    site = Site()
+    assert site.said("Enforced") == ("Unknown", "NotAwaited")
+    assert site.said("Enforced", awaited=True) == ("True", "Seen")
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"subnet": None, "prefix": "fd00::/64", "v4": None, "v6": "fd00::9"},
+        {"prefix": "fd00::/64", "v4": None, "v6": "fd00::9"},
+        {"subnet": None},
+        {"subnet": "10.0.0.9/32"},
+    ],
+)
+def test_where_northd_excludes_nothing_nothing_is_enforced(where: dict[str, Any]) -> None:
+    site = Site(**where)
+    assert site.said("Enforced", awaited=True) == ("False", "NotEnforceable")
+
+
+def test_what_is_withheld_is_not_enforced_and_the_time_of_that_is_told() -> None:
+    site = Site()
+    assert site.said("Enforced", now=100.0) == ("Unknown", "NotAwaited")
+    site.cloud.segment(site.switch).withhold(frozenset({parse_v4("10.0.0.9")}))
+    found = site.condition("Enforced", now=200.0, awaited=True)
+    assert (found.status, found.reason, found.last_transition_time) == ("False", "Withheld", timestamp(200))
+
+
+def test_what_failed_is_enforced_by_nobody() -> None:
+    assert Site(state=State.FAILED).said("Enforced", awaited=True) == ("False", "Failed")
+
+
+# ---- Bound -----------------------------------------------------------------------------------------------------------
+
+
+def test_bound_says_why_the_port_cannot_use_the_ip() -> None:
+    site = Site()
+    assert site.said("Bound") == ("False", "NoPort")
+    site.cloud.port(site.switch, NAME, f"{MAC} 10.0.0.5")
+    found = site.condition("Bound")
+    assert (found.status, found.reason) == ("False", "AddressMismatch")
+    assert found.message == f'port {NAME} has addresses "{MAC} 10.0.0.5", the IP is {OURS} 10.0.0.9'
+
+
+# ---- Conflicted ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("add", "holder"),
+    [
+        (lambda c, s: c.port(s, "p", f"{MAC} 10.0.0.9"), "logical switch port p"),
+        (lambda c, s: c.port(s, "p", "dynamic", assigned=f"{MAC} 10.0.0.9"), "logical switch port p"),
+        (
+            lambda c, s: c.port(s, "p", "unknown", security=(f"{MAC} 10.0.0.9",)),
+            "port_security of logical switch port p",
+        ),
+        (lambda c, s: c.port(s, "p", f"{OURS} 10.0.0.5"), f"logical switch port p (MAC {OURS})"),
+        (lambda c, s: c.router(s, "10.0.0.9/24"), "logical router port lr0-port"),
+    ],
+)
+def test_whoever_has_the_address_too_is_named(add: Any, holder: str) -> None:
+    site = Site()
+    assert site.condition("Conflicted").message == "nobody else has the addresses"
+    add(site.cloud, site.switch)
+    found = site.condition("Conflicted", now=200.0)
+    assert found == Condition("Conflicted", "True", "AddressTaken", f"also held by {holder}", timestamp(200))
+
+
+def test_its_own_port_is_no_conflict_and_one_of_that_name_elsewhere_neither() -> None:
+    site = Site()
+    site.cloud.port(site.switch, NAME, f"{OURS} 10.0.0.9")
+    assert site.said("Conflicted") == ("False", "NoConflict")
+    site = Site()
+    site.cloud.port(site.cloud.switch("other"), NAME, f"{OURS} 10.0.0.9")
+    assert site.said("Conflicted") == ("False", "NoConflict")
+
+
+def test_who_only_refers_to_the_address_does_not_have_it() -> None:
+    site = Site()
+    route = site.cloud.insert("Logical_Router_Static_Route", nexthop="10.0.0.9")
+    site.cloud.router(site.switch, "10.0.0.1/24", static_routes=frozenset({route}))
+    assert site.said("Conflicted") == ("False", "NoConflict")
+
+
+@pytest.mark.parametrize(
+    ("fields", "holder"),
+    [({}, "IP winner.default"), ({"v4": "10.0.0.10", "mac": OURS}, f"IP winner.default (MAC {OURS})")],
+)
+def test_what_lost_its_address_to_another_reservation_is_failed_and_conflicted(
+    fields: dict[str, str], holder: str
+) -> None:
+    site = Site(state=State.FAILED)
+    site.cloud.reserve(site.switch, "winner.default", **{"mac": "02:6f:76:00:00:10", **fields})
+    assert site.phase() == "Failed"
+    assert site.condition("Conflicted").message == f"also held by {holder}"
+
+
+def test_everybody_who_has_it_is_named_once() -> None:
+    site = Site(prefix="fd00::/64", v6="fd00::9")
+    site.cloud.port(site.switch, "p", f"{MAC} 10.0.0.9 fd00::9")
+    site.cloud.port(site.switch, "q", "0a:00:00:00:00:02 10.0.0.9")
+    assert site.look().conflicts == ("logical switch port p", "logical switch port q")
+
+
+# ---- since when ------------------------------------------------------------------------------------------------------
+
+
+def test_each_condition_keeps_the_time_of_its_own_last_change() -> None:
+    site = Site()
+    assert site.look(100.0).since == (100.0, 100.0, 100.0, 100.0)
+    port = site.cloud.port(site.switch, NAME, f"{OURS} 10.0.0.9")
+    assert site.look(200.0).since == (100.0, 100.0, 200.0, 100.0)
+    site.cloud.port(site.switch, "p", f"{MAC} 10.0.0.9")
+    assert site.look(300.0, awaited=True).since == (100.0, 300.0, 200.0, 300.0)
+    site.cloud.change("Logical_Switch_Port", port, up=True)
+    assert site.look(400.0, awaited=True).since == (100.0, 300.0, 200.0, 300.0)
+    site.r = site.r.with_(state=State.RELEASING)
+    site.cloud.world.put(site.r)
+    assert site.look(500.0).since == (500.0, 500.0, 200.0, 500.0)
+
+
+# ---- what is worth the journal ---------------------------------------------------------------------------------------
+
+
+def notes(site: Site, **asked: Any) -> list[Event]:
+    before = site.seen
+    return list(remarks(NAME, before, site.look(**asked)))
+
+
+def test_a_port_that_cannot_use_the_ip_is_remarked_once() -> None:
+    site = Site()
+    assert notes(site) == []
+    port = site.cloud.port(site.switch, NAME, f"{MAC} 10.0.0.5")
+    [event] = notes(site)
+    assert (event.type, event.reason) == ("Warning", "AddressMismatch")
+    assert notes(site) == []
+    site.cloud.change("Logical_Switch_Port", port, addresses=frozenset({f"{MAC} 10.0.0.6"}))
+    assert [e.reason for e in notes(site)] == ["AddressMismatch"]
+    site.cloud.change("Logical_Switch_Port", port, addresses=frozenset({f"{OURS} 10.0.0.9"}))
+    assert notes(site) == []
+
+
+def test_each_new_holder_is_remarked_and_that_the_last_has_gone() -> None:
+    site = Site()
+    first = site.cloud.port(site.switch, "p", f"{MAC} 10.0.0.9")
+    assert notes(site) == [Event("Warning", "Conflicted", NAME, "also held by logical switch port p")]
+    second = site.cloud.port(site.switch, "q", "0a:00:00:00:00:02 10.0.0.9")
+    assert notes(site) == [Event("Warning", "Conflicted", NAME, "also held by logical switch port q")]
+    site.cloud.delete_port(first)
+    assert notes(site) == []
+    site.cloud.delete_port(second)
+    assert notes(site) == [Event("Normal", "ConflictResolved", NAME, "not held any more by logical switch port q")]
