@@ -225,8 +225,13 @@ class Cloud:
         return self.world.settled(self.world.segments[switch])
 
     def rebuilt(self) -> World:
-        """A world made of the same rows and reservations from scratch."""
-        return world_of(self.tables, self.world.reservations.values())
+        """A world made of the same rows, reservations and quarantine from scratch."""
+        world = world_of(self.tables, self.world.reservations.values())
+        for uuid, segment in self.world.segments.items():
+            for family, space in ((4, segment.v4), (6, segment.v6)):
+                for address, since in space.quarantined.items() if space is not None else ():
+                    world.quarantine(uuid, family, address, since)
+        return world
 
 
 def row_of(table: str, **columns: Any) -> Row:

@@ -276,8 +276,8 @@ def test_a_given_mac_that_is_elsewhere_is_warned_of(cloud: Cloud) -> None:
         ({"v6": "fd00::"}, "spec.v6IpAddress", "is the Subnet-Router anycast address of fd00::/64"),
         ({"v6": "fd01::1"}, "spec.v6IpAddress", "must be within fd00::/64"),
         ({"v6": "fd00::a:bbff:fe00:1"}, "spec.v6IpAddress",
-         "is what ovn-northd makes of MAC 02:0a:bb:00:00:01, which it may choose for any port "
-         "(NB_Global options:mac_prefix)"),
+         ("is what ovn-northd makes of MAC 02:0a:bb:00:00:01, which it may choose for any port "
+          "(NB_Global options:mac_prefix)")),
     ],
 )  # fmt: skip
 def test_a_given_address_that_nobody_may_have_is_invalid(
@@ -433,8 +433,8 @@ def test_a_given_address_or_mac_that_is_not_the_ports_is_a_conflict(
         ({"ids": {"pod": "default/other"}}, "metadata.name",
          f"logical switch port {NAME} has external_ids:pod=default/other, the reservation is for default/vm-1"),
         ({"ids": {"namespace": "kube-system"}}, "metadata.name",
-         f"logical switch port {NAME} has external_ids:namespace=kube-system, "
-         "the reservation is for namespace default"),
+         (f"logical switch port {NAME} has external_ids:namespace=kube-system, "
+          "the reservation is for namespace default")),
     ],
 )  # fmt: skip
 def test_a_port_that_is_no_workload_or_another_is_a_conflict(

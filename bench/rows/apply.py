@@ -56,7 +56,7 @@ def command(site: Ours, file: Path) -> float:
 
 
 def ours(site: Ours, count: int) -> Sample:
-    """`rate` of documents a second, `seconds`, and microseconds of CPU a document: `cpu` the daemon's, `client` the command's."""
+    """`rate` of documents a second, `seconds`, and us of CPU a document: the daemon's `cpu`, the `command`'s."""
     file = site.daemon.state_dir / "documents.yaml"
     wanted = write(file, count)
     before, client_before = site.cpu(), _children()
@@ -67,7 +67,7 @@ def ours(site: Ours, count: int) -> Sample:
     found = answered(site.http.ask("GET", IPS)["items"])
     site.check({name: found[name] for name in wanted})
     site.release(wanted)
-    return {"rate": count / seconds, "seconds": seconds, "cpu": cpu / count * 1e6, "client": client / count * 1e6}
+    return {"rate": count / seconds, "seconds": seconds, "cpu": cpu / count * 1e6, "command": client / count * 1e6}
 
 
 def _children() -> float:
@@ -89,7 +89,12 @@ def table(taken: Taken, scale: Scale) -> Table:
         peer, mark = reference(taken, level, NBCTL, "rate")
         faster = ratio(rate, peer)
         word = result.judge(faster is not None and faster >= GOAL, f"{level:,} reserved: {times(faster)} ovn-nbctl")
-        cells = [row[OURS].shown("rate"), row[OURS].shown("seconds"), row[OURS].shown("client"), row[OURS].shown("cpu")]
+        cells = [
+            row[OURS].shown("rate"),
+            row[OURS].shown("seconds"),
+            row[OURS].shown("command"),
+            row[OURS].shown("cpu"),
+        ]
         cells += [row[name].shown("rate") for name in (NBCTL, OVSDBAPP, LIMIT)]
         cells += [
             times(faster) + mark,

@@ -73,7 +73,7 @@ def table(taken: Taken, scale: Scale) -> Table:
     result = Table(
         NAME,
         f"3. {CLIENTS} clients at once, {CLIENTS * scale.per_client:,} reservations, a second",
-        ("reserved before", "ours", "lost", "p50 ms", "p99 ms", "our daemon's CPU, us each", "ovn-nbctl", "lost",
+        ("reserved before", "ours", "lost", "p50 ms", "p99 ms", "daemon's CPU, us each", "ovn-nbctl", "lost",
          "ovsdbapp", "limit", "ours : ovn-nbctl", "ours : limit", "goal", ""),
     )  # fmt: skip
     for level, row in taken.items():

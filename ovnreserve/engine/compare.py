@@ -25,7 +25,8 @@ from ovnreserve.plan.world import World
 
 _log = structlog.get_logger(__name__)
 
-_SUPERSEDED: Final = "another daemon worked meanwhile, and this had never been acknowledged"
+_NEVER_ACKNOWLEDGED: Final = "another daemon worked meanwhile, and this had never been acknowledged"
+_NAME_TAKEN: Final = "another daemon worked meanwhile, and gave the name to another"
 
 
 def compare_stores(
@@ -88,25 +89,32 @@ def _records(replica: Replica, world: World, names: Iterable[str]) -> dict[str, 
 def _journal(verdicts: Verdicts, before: dict[str, Reservation], now: float) -> list[Entry]:
     lines = []
     for name in verdicts.superseded:
-        r = before.get(name)
-        lines.append(entry(Event("Warning", "Superseded", name, _SUPERSEDED), r.uid if r else "", now))
+        r = before[name]
+        message = _NEVER_ACKNOWLEDGED if r.state is State.INTENDED else _NAME_TAKEN
+        lines.append(entry(Event("Warning", "Superseded", name, message), r.uid, now))
     for r in verdicts.puts:
         known = before.get(r.name)
-        if r.state is State.FAILED:
-            event = Event("Warning", "Failed", r.name, r.message)
-        elif known is None:
-            event = Event("Normal", "Followed", r.name, f"found in the database: {r.port_addresses} on {r.subnet}")
-        elif known.state is not r.state:
-            event = Event("Normal", "Reserved", r.name, f"found committed: {r.port_addresses} on subnet {r.subnet}")
-        else:
-            continue
-        lines.append(entry(event, r.uid, now))
+        is_known = known is not None and known.uid == r.uid
+        if known is None or not is_known or known.state is not r.state:
+            lines.append(entry(_found(r, is_known=is_known), r.uid, now))
     lines += [
         entry(Event("Normal", "Released", r.name, f"found released: {r.port_addresses}"), r.uid, now)
         for r in verdicts.drops
         if r.name not in verdicts.superseded
     ]
     return lines
+
+
+def _found(r: Reservation, *, is_known: bool) -> Event:
+    what = f"{r.port_addresses} on subnet {r.subnet}"
+    match r.state:
+        case State.FAILED:
+            return Event("Warning", "Failed", r.name, r.message)
+        case State.RELEASING:
+            return Event("Normal", "Releasing", r.name, f"found being released: {what}")
+    if is_known:
+        return Event("Normal", "Reserved", r.name, f"found committed: {what}")
+    return Event("Normal", "Followed", r.name, f"found in the database: {what}")
 
 
 def _restore_quarantine(ledger: Ledger, world: World, now: float, seconds: float) -> None:

@@ -35,8 +35,9 @@ class Tasks:
         self._binds: set[str] = set()
         self._suspects: set[str] = set()
         self._records: set[str] = set()
-        self._ready: dict[str, Work] = {}
-        self._under_way: set[str] = set()
+        self._ready: dict[tuple[str, str], Work] = {}
+        self._under_way: set[tuple[str, str]] = set()
+        """What is to be done, and for whom: a bind does not stand in for writing the record again."""
 
     # ---- what happened ---------------------------------------------------------------------------------------------
 
@@ -60,7 +61,7 @@ class Tasks:
     def release_seen(self, names: Iterable[str]) -> None:
         """ovn-northd has seen the first transaction of these releases."""
         for name in names:
-            self._ready[name] = Work(name, partial(self._finish, name))  # whatever else was to be done for it
+            self._add("finish", name, partial(self._finish, name))
 
     def follow(self, verdicts: Verdicts) -> None:
         """Everything was compared: start anew with what that came to."""
@@ -68,12 +69,12 @@ class Tasks:
         self._under_way.clear()
         self._records.clear()
         for name in verdicts.resume:
-            self._add(name, partial(self._resume, name))
+            self._add("resume", name, partial(self._resume, name))
         for name in verdicts.release:
-            self._add(name, partial(self._release_again, name))
+            self._add("release", name, partial(self._release_again, name))
         self.release_seen(verdicts.finish)
         for r in verdicts.remove:
-            self._add(r.uid, partial(self._remove, r))
+            self._add("remove", r.uid, partial(self._remove, r))
         self._suspects |= self._world.segments.keys()
         self._binds |= self._world.reservations.keys()
 
@@ -83,8 +84,7 @@ class Tasks:
 
     def done(self, work: Work) -> None:
         """The work is over, or will be asked for anew."""
-        if work.ticket is None:
-            self._under_way.discard(work.name)
+        self._under_way.discard(work.task)
 
     # ---- what is to be done ----------------------------------------------------------------------------------------
 
@@ -101,9 +101,10 @@ class Tasks:
     def waiting(self) -> bool:
         return bool(self._ready or self._binds or self._suspects or self._records)
 
-    def _add(self, name: str, plan: Callable[[Context], Plan], *, repairs: str | None = None) -> None:
-        if name not in self._ready and name not in self._under_way:
-            self._ready[name] = Work(name, plan, repairs=repairs)
+    def _add(self, what: str, name: str, plan: Callable[[Context], Plan], *, repairs: str | None = None) -> None:
+        task = what, name
+        if task not in self._ready and task not in self._under_way:
+            self._ready[task] = Work(name, plan, repairs=repairs, task=task)
 
     def _check_records(self) -> None:
         for name in self._records:
@@ -112,14 +113,14 @@ class Tasks:
                 continue
             record = self._replica.record(name, r.uid)
             if record is None or reservation_of(record[1]) != r:
-                self._add(name, partial(self._resume, name))
+                self._add("resume", name, partial(self._resume, name))
         self._records.clear()
 
     def _check_ports(self) -> None:
         for name in self._binds:
             r = self._world.reservations.get(name)
             if r is not None and r.state is State.HELD and judge(self._world, r).addresses is not None:
-                self._add(name, partial(self._bind, name))
+                self._add("bind", name, partial(self._bind, name))
         self._binds.clear()
 
     def _check_excludes(self) -> None:
@@ -127,7 +128,7 @@ class Tasks:
             segment = self._world.segments.get(switch)
             if segment is None or (is_written(segment) and not segment.withheld):
                 continue
-            self._add(switch, partial(self._repair, switch), repairs=switch)
+            self._add("repair", switch, partial(self._repair, switch), repairs=switch)
         self._suspects.clear()
 
     # ---- the plans, made when the turn comes -----------------------------------------------------------------------

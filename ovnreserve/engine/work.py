@@ -80,10 +80,10 @@ class Work:
     `patience` is until when ovn-northd is waited for, set at the first time that a plan asks for it. `attempt` is a
     plan whose commit has an unknown outcome: should its reservation turn up, that was this work's success. `certain`
     once the database has been asked for its latest since a plan was refused. `repairs` is the switch whose exclude_ips
-    it repairs.
+    it repairs, `task` what it is and for whom.
     """
 
-    __slots__ = ("attempt", "attempts", "certain", "index", "name", "patience", "plan", "repairs", "ticket")
+    __slots__ = ("attempt", "attempts", "certain", "index", "name", "patience", "plan", "repairs", "task", "ticket")
 
     def __init__(
         self,
@@ -93,6 +93,7 @@ class Work:
         index: int = 0,
         *,
         repairs: str | None = None,
+        task: tuple[str, str] = ("", ""),
     ) -> None:
         self.name = name
         self.plan = plan
@@ -103,6 +104,7 @@ class Work:
         self.attempts = 0
         self.certain = False
         self.repairs = repairs
+        self.task = task
 
     @property
     def wait_sb(self) -> bool:

@@ -1,0 +1,80 @@
+"""Subnets as users see them: networks, gateways, whose excludes, and counts that add up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from builders import MAC, Cloud
+
+from ovnreserve.model.ip import Subnet
+from ovnreserve.plan.subnets import describe_subnet
+
+
+def described(cloud: Cloud, switch: str) -> Subnet:
+    found = describe_subnet(cloud.world, cloud.world.segments[switch])
+    assert found is not None
+    return found
+
+
+def test_an_empty_subnet_has_nothing_in_use() -> None:
+    cloud = Cloud()
+    found = described(cloud, cloud.switch(v6="fd00::/64"))
+    assert (found.v4, found.v6) == ("10.0.0.0/24", "fd00::/64")
+    assert found.counts == (0, 254, 0, 2**64 - 1)
+    assert (found.provider, found.vpc, found.gateways, found.exclude_ips) == ("ovn", "", (), ())
+
+
+def test_only_the_operators_excludes_are_shown_and_ours_count_as_in_use() -> None:
+    cloud = Cloud()
+    switch = cloud.switch(excludes="10.0.0.1 10.0.0.100..10.0.0.109 // mine")
+    cloud.reserve(switch)
+    cloud.write_excludes(switch)
+    found = described(cloud, switch)
+    assert found.exclude_ips == ("10.0.0.1", "10.0.0.100..10.0.0.109")
+    assert found.counts == (1, 254 - 1 - 11, 0, 0)
+
+
+def test_each_address_counts_once_for_whoever_has_it_first() -> None:
+    cloud = Cloud()
+    switch = cloud.switch(excludes="10.0.0.1..10.0.0.5")
+    cloud.port(switch, "p", f"{MAC} 10.0.0.2")
+    cloud.port(switch, "q", f"{MAC} 10.0.0.2 10.0.0.9")
+    cloud.reserve(switch, v4="10.0.0.9")
+    cloud.router(switch, "10.0.0.1/24")
+    assert described(cloud, switch).counts == (2, 254 - 2 - 4, 0, 0)
+
+
+def test_gateways_are_the_router_ports_addresses_within_the_subnet_ipv4_first() -> None:
+    cloud = Cloud()
+    switch = cloud.switch(v6="fd00::/64", ids={"ovnreserve/provider": "net1.default.ovn"})
+    cloud.router(switch, "fd00::1/64", "10.0.0.1/24", "192.168.0.1/24", name="lr1")
+    cloud.router(switch, "10.0.0.254/24", name="lr0")
+    found = described(cloud, switch)
+    assert found.gateways == ("10.0.0.1", "10.0.0.254", "fd00::1")
+    assert (found.vpc, found.provider) == ("lr0,lr1", "net1.default.ovn")
+
+
+def test_a_switch_without_a_cidr_is_no_subnet() -> None:
+    cloud = Cloud()
+    switch = cloud.switch(subnet=None)
+    assert describe_subnet(cloud.world, cloud.world.segments[switch]) is None
+    cloud.router(switch, "10.9.0.1/24")
+    assert described(cloud, switch).v4 == "10.9.0.0/24"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c, s: c.port(s, "p", f"{MAC} 10.0.0.9"),
+        lambda c, s: c.reserve(s),
+        lambda c, s: c.change("Logical_Switch", s, other_config={"subnet": "10.0.0.0/24", "exclude_ips": "10.0.0.9"}),
+        lambda c, s: c.router(s, "10.0.0.9/24"),
+    ],
+)
+def test_whatever_comes_is_counted(change: Any) -> None:
+    cloud = Cloud()
+    switch = cloud.switch()
+    assert described(cloud, switch).counts[1] == 254
+    change(cloud, switch)
+    assert described(cloud, switch).counts[1] == 253
