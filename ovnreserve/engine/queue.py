@@ -23,7 +23,7 @@ class Queue:
         self.waiting: deque[Work] = deque()
         self.deferred: list[Work] = []
         self.not_before = 0.0
-        """Until then nothing is planned (monotonic): plans see changes, or the ledger cannot be written."""
+        """Until then nothing is planned (monotonic): others keep changing things, or the ledger fails."""
         self._inbox = inbox
         self._tasks = tasks
 
