@@ -113,6 +113,7 @@ class Site:
             self.bulk("delete", [{"kind": "IP", "metadata": {"name": name}} for name in names])
             wait_until(lambda: not self.ips(), what="every IP released")
         self.nb(*itertools.chain.from_iterable(("--", "--all", "destroy", table) for table in _ROOTS))
+        self.client.close()  # the daemon would, by the time that somebody needs it again
 
     # ---- topology --------------------------------------------------------------------------------------------------
 

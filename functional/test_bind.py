@@ -211,9 +211,7 @@ def test_half_of_a_dual_stack_reservation_is_not_bound(site: Site) -> None:
     not_bound(site, answer.name, "AddressMismatch")
 
 
-def test_a_port_that_came_while_we_were_away_and_runs_on_another_address_is_left_alone(
-    site: Site, family: str
-) -> None:
+def test_a_port_that_came_while_we_were_away_and_runs_on_another_address_is_left_alone(site: Site, family: str) -> None:
     switch, answer = reserve(site, family)
     site.daemon.stop()
     site.client.close()

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from sites import Answer
 
+    from ovnreserve.sandbox import Daemon, Servers
+
 OPERATORS = [
     "10.16.0.5",
     "10.16.0.3 10.16.0.5..10.16.0.9",
@@ -286,7 +288,8 @@ def test_a_release_that_was_begun_is_finished_by_the_next_daemon(site: Site) -> 
     wait_until(lambda: site.events(answer.name)[-1][0] == "Released", what="the journal is written")
 
 
-def test_a_release_that_was_begun_is_finished_by_a_daemon_without_its_ledger(site: Site) -> None:
+def test_a_release_that_was_begun_is_finished_by_a_daemon_without_its_ledger(servers: Servers, daemon: Daemon) -> None:
+    site = Site(servers, daemon)
     switch = site.switch()
     answer = bound(site, switch)
     with site.northd_paused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import signal
@@ -9,6 +10,7 @@ import socket
 import sqlite3
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +24,7 @@ from ovnreserve.model.exclude_ips import parse
 from ovnreserve.sandbox import Daemon, SandboxError, Servers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 KILLS = 15
@@ -57,7 +59,10 @@ def logged(site: Site, event: str) -> list[str]:
 
 def specs(ips: Iterable[dict[str, Any]]) -> dict[str, tuple[str, str, str]]:
     """By name: uid, IPv4 address and MAC."""
-    return {ip["metadata"]["name"]: (ip["metadata"]["uid"], ip["spec"]["v4IpAddress"], ip["spec"]["macAddress"]) for ip in ips}
+    return {
+        ip["metadata"]["name"]: (ip["metadata"]["uid"], ip["spec"]["v4IpAddress"], ip["spec"]["macAddress"])
+        for ip in ips
+    }
 
 
 def under_way(site: Site) -> list[str]:
@@ -68,7 +73,9 @@ def stores_agree(site: Site, switch: str, theirs: str = "") -> dict[str, tuple[s
     """What ledger, records, exclude_ips and the API all say, once nothing is under way any more."""
     wait_until(lambda: not under_way(site), 20, what="all settled")
     shown = specs(site.ips())
-    found = json.loads(site.nb("--format=json", "--columns=external_ids", "find", "dns", "external_ids:ovnreserve/kind=reservation"))
+    found = json.loads(
+        site.nb("--format=json", "--columns=external_ids", "find", "dns", "external_ids:ovnreserve/kind=reservation")
+    )
     ids = [dict(row[0][1]) for row in found["data"]]
     records = {i["ovnreserve/name"]: (i["ovnreserve/uid"], i["ovnreserve/record"]) for i in ids}
     assert len(ids) == len(records) == len(shown), "a record is missing or doubled"
@@ -76,12 +83,13 @@ def stores_agree(site: Site, switch: str, theirs: str = "") -> dict[str, tuple[s
         assert records[name][0] == uid
         record = json.loads(records[name][1])
         assert (record["v4"], record["mac"]) == (v4, mac)
-    assert len({v4 for _uid, v4, _mac in shown.values()}) == len({mac for _uid, _v4, mac in shown.values()}) == len(shown)
+    addresses, macs = ({values[i] for values in shown.values()} for i in (1, 2))
+    assert len(addresses) == len(macs) == len(shown), "an address or a MAC is given twice"
     value = site.exclude_ips(switch) or ""
     assert value.endswith(theirs)
     ours = parse(value.removesuffix(theirs), 10 << 24 | 16 << 16, 16)
     excluded = [format_v4(address) for first, last in ours.ranges for address in range(first, last + 1)]
-    assert sorted(excluded) == sorted(v4 for _uid, v4, _mac in shown.values())
+    assert sorted(excluded) == sorted(addresses)
     wait_until(lambda: in_ledger(site) == shown, what="the ledger says the same")
     return shown
 
@@ -97,6 +105,16 @@ def in_ledger(site: Site) -> dict[str, tuple[str, str, str]]:
 
 
 # ---- killed at any time --------------------------------------------------------------------------------------------
+
+
+def while_it_works(site: Site, work: Callable[[], object]) -> threading.Thread:
+    """Begin the work in another thread, and return when it has come as far as the database, or is done."""
+    log = site.servers.run_dir / "ovnnb_db.db"
+    size = log.stat().st_size
+    thread = threading.Thread(target=work)
+    thread.start()
+    wait_until(lambda: log.stat().st_size > size or not thread.is_alive(), what="it is being written")
+    return thread
 
 
 class Crowd:
@@ -150,10 +168,7 @@ def test_killed_at_any_moment_what_was_acknowledged_is_true(own: Site) -> None:
     crowd = Crowd(own, switch, dice)
     moment = threading.Event()
     for _ in range(KILLS):
-        before = len(crowd.kept) + len(crowd.released)
-        thread = threading.Thread(target=crowd.run)
-        thread.start()
-        wait_until(lambda before=before: len(crowd.kept) + len(crowd.released) > before or not thread.is_alive())
+        thread = while_it_works(own, crowd.run)
         moment.wait(dice.uniform(0, 0.05))
         own.daemon.kill()
         thread.join()
@@ -172,6 +187,34 @@ def test_killed_at_any_moment_what_was_acknowledged_is_true(own: Site) -> None:
         wait_until(lambda came=came, bound=bound: own.addresses(came) == {f"{bound[2]} {bound[1]}"}, what="bound")
     assert crowd.kept
     assert crowd.released
+
+
+@pytest.mark.parametrize("verb", ["apply", "delete"])
+def test_what_was_in_the_ledger_only_when_it_was_killed_is_carried_out(own: Site, verb: str) -> None:
+    switch = own.switch(exclude_ips=THEIRS)
+    answers = [own.reserve(switch) for _ in range(3)]
+    own.port(switch, name=answers[0].name)
+    wait_until(lambda: own.condition(answers[0].name, "Bound")["status"] == "True", what="bound")
+    documents = [own.document(switch) for _ in range(3)] if verb == "apply" else [answers[0].ip, answers[1].ip]
+    expected = {answer.name for answer in answers} ^ {document["metadata"]["name"] for document in documents}
+    own.servers.nb_server.pause()
+    before = in_ledger(own)
+
+    def work() -> None:
+        with contextlib.suppress(CommandError):
+            own.new_client().post("/apis/ovnreserve.io/v1/bulk", {"verb": verb, "items": documents})
+
+    asked = threading.Thread(target=work)
+    asked.start()
+    wait_until(lambda: in_ledger(own) != before, what="it is in the ledger")
+    own.daemon.kill()
+    asked.join()
+    own.servers.nb_server.kill()  # and with it whatever it had been sent
+    own.servers.nb_server.start()
+    restart(own)
+    wait_until(lambda: specs(own.ips()).keys() == expected, what="it is carried out")
+    stores_agree(own, switch, THEIRS)
+    assert len(own.rows("Logical_Switch_Port")) == (verb == "apply")
 
 
 def test_ports_that_came_while_it_was_down_are_bound(own: Site) -> None:
@@ -269,14 +312,8 @@ def test_a_database_killed_while_many_are_reserved_loses_nothing(own: Site) -> N
     unsure: set[str] = set()
     for _ in range(3):
         documents = [own.document(switch) for _ in range(2000)]
-        asked = threading.Thread(target=lambda documents=documents: answers.extend(own.bulk("apply", documents)))
         answers: list[Answer] = []
-        size = (own.servers.run_dir / "ovnnb_db.db").stat().st_size
-        asked.start()
-        wait_until(
-            lambda size=size: (own.servers.run_dir / "ovnnb_db.db").stat().st_size > size or not asked.is_alive(),
-            what="it is being written",
-        )
+        asked = while_it_works(own, partial(ask, own, documents, answers))
         own.servers.nb_server.kill()
         own.servers.nb_server.start()
         asked.join()
@@ -286,6 +323,10 @@ def test_a_database_killed_while_many_are_reserved_loses_nothing(own: Site) -> N
         shown = stores_agree(own, switch, THEIRS)
         assert {name: shown.get(name) for name in kept} == kept
         assert shown.keys() <= kept.keys() | unsure
+
+
+def ask(site: Site, documents: list[dict[str, Any]], answers: list[Answer]) -> None:
+    answers += site.bulk("apply", documents)
 
 
 def test_a_paused_database_delays_writes_within_their_timeout_and_no_reads(own: Site) -> None:
@@ -348,12 +389,7 @@ def test_what_is_under_way_at_sigterm_is_finished_or_said_to_be_unknown(own: Sit
     switch = own.switch("10.16.0.0/16")
     documents = [own.document(switch) for _ in range(3000)]
     answers: list[Answer] = []
-    asked = threading.Thread(target=lambda: answers.extend(own.bulk("apply", documents)))
-    size = (own.servers.run_dir / "ovnnb_db.db").stat().st_size
-    asked.start()
-    wait_until(
-        lambda: (own.servers.run_dir / "ovnnb_db.db").stat().st_size > size or not asked.is_alive(), what="written"
-    )
+    asked = while_it_works(own, partial(ask, own, documents, answers))
     assert own.daemon.stop() == 0
     asked.join()
     kept = specs(answer.ip for answer in answers if answer.result == "created")
@@ -364,12 +400,13 @@ def test_what_is_under_way_at_sigterm_is_finished_or_said_to_be_unknown(own: Sit
 
 def test_sigterm_is_obeyed_while_the_database_is_paused(own: Site) -> None:
     switch = own.switch()
+    own.reserve(switch)
     own.servers.nb_server.pause()
     asker = Site(own.servers, own.daemon)
     answers: list[Answer] = []
     asked = threading.Thread(target=lambda: answers.append(asker.create(own.document(switch), "?timeout=60")))
     asked.start()
-    wait_until(lambda: in_ledger(own), what="it is under way")
+    wait_until(lambda: len(in_ledger(own)) == 2, what="it is under way")
     assert own.daemon.stop(timeout=15) == 0
     asked.join(5)
     assert not asked.is_alive()
@@ -549,10 +586,10 @@ def test_a_second_daemon_in_the_same_run_directory_is_refused(own: Site, tmp_pat
     answer = own.reserve(own.switch())
     second = Daemon(own.servers, tmp_path / "second")
     # Of the sandbox's Daemon only the command: its notify socket is the first one's.
-    second._notify = own.servers.run_dir / "second.notify"  # noqa: SLF001
+    second._notify = own.servers.run_dir / "second.notify"
     with pytest.raises(SandboxError, match=f"already running as pid {own.daemon.pid}"):
         second.start()
-    second._stop_listening()  # noqa: SLF001
+    second._stop_listening()
     assert specs(own.ips()) == specs([answer.ip])
     assert (own.servers.run_dir / "ovnreserved.pid").read_text() == f"{own.daemon.pid}\n"
 
@@ -626,8 +663,8 @@ def test_a_frozen_active_that_wakes_up_does_no_harm(own: Site, standby: Site) ->
 
 
 def test_sigint_and_sighup(own: Site) -> None:
-    own.daemon._started().send_signal(signal.SIGHUP)  # noqa: SLF001
+    own.daemon._started().send_signal(signal.SIGHUP)
     assert own.reserve(own.switch()).result == "created"
-    own.daemon._started().send_signal(signal.SIGINT)  # noqa: SLF001
+    own.daemon._started().send_signal(signal.SIGINT)
     wait_until(lambda: not own.daemon.alive, what="stopped")
     assert own.daemon.stop() == 0

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import structlog
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
@@ -20,9 +20,9 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from ovnreserve import __version__
-from ovnreserve.api import selectors
+from ovnreserve.api import discovery, selectors
 from ovnreserve.api.desk import Desk
-from ovnreserve.api.http import Resource, big_json, body, json, quoted, shown, waiting
+from ovnreserve.api.http import Resource, big_json, body, check_delete_options, json, quoted, shown, waiting
 from ovnreserve.engine import (
     Answer,
     Apply,
@@ -35,16 +35,39 @@ from ovnreserve.engine import (
     Request,
     document,
 )
-from ovnreserve.model.errors import BadRequest, NotFound, Refused, UnsupportedMediaType
-from ovnreserve.model.ip import API_VERSION, read, read_metadata, timestamp
+from ovnreserve.model.errors import (
+    BadRequest,
+    Conflict,
+    FieldError,
+    NotFound,
+    Refused,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+    in_json,
+)
+from ovnreserve.model.ip import API_VERSION, Status, merged, read, read_metadata, read_patch, render, timestamp
+from ovnreserve.model.reservation import State
 
 _log = structlog.get_logger(__name__)
 
+MAX_ITEMS = 50_000
+"""Of one bulk request. Well below what the engine lets wait (inbox.MAX_WAITING), or it would be refused for ever."""
+
+_EVENT_FIELDS = (
+    *("involvedObject.name", "involvedObject.uid", "involvedObject.kind", "involvedObject.apiVersion"),
+    *("involvedObject.namespace", "reason", "type"),
+)
+
+Journal = Callable[[str | None], list[Entry]]
+
 
 class Api:
-    """The routes over one engine. Make it inside the event loop that serves them."""
+    """The routes over one engine. Make it inside the event loop that serves them. `journal` is slow and may raise
+    Refused: the last entries, of one reservation or of all.
+    """
 
-    def __init__(self, engine: Engine, ledger: Path, remote: str) -> None:
+    def __init__(self, engine: Engine, journal: Journal, ledger: Path, remote: str) -> None:
+        self._journal = journal
         self._published = engine.published
         self._desk = Desk(engine)
         self._ledger = ledger
@@ -61,10 +84,10 @@ class Api:
             f"{group}/subnets": Resource(GET=self._subnets),
             f"{group}/subnets/{{name}}": Resource(GET=self._subnet),
             "/api/v1/events": Resource(GET=self._events),
-            "/version": Resource(GET=_version),
-            "/api": Resource(GET=_api),
-            "/apis": Resource(GET=_groups),
-            group: Resource(GET=_resources),
+            "/version": Resource(GET=discovery.version),
+            "/api": Resource(GET=discovery.api),
+            "/apis": Resource(GET=discovery.groups),
+            group: Resource(GET=discovery.resources),
         }
         routes = [Route(path, resource) for path, resource in resources.items()]
         return Router(routes, redirect_slashes=False, default=Resource())
@@ -73,8 +96,10 @@ class Api:
 
     async def _list(self, request: HttpRequest) -> Response:
         wanted = selectors.parse(request.query_params.get("labelSelector", ""))
+        fields = _fields(request, "metadata.name")
         version = self._published.version
-        found = [document(r, seen) for r, seen in self._published.all_ips()]
+        pairs = self._published.all_ips()
+        found = [document(r, seen) for r, seen in pairs if selectors.matches_fields(fields, {"metadata": {"name": r.name}})]
         items = [ip for ip in found if selectors.matches(wanted, ip.metadata.labels)]
         metadata = {"resourceVersion": str(version)}
         return json({"apiVersion": API_VERSION, "kind": "IPList", "metadata": metadata, "items": items})
@@ -92,6 +117,7 @@ class Api:
         return json(ip)
 
     async def _delete(self, request: HttpRequest) -> Response:
+        await check_delete_options(request)
         [answer] = await self._ask(request, [Delete(request.path_params["name"])])
         return self._one(answer)
 
@@ -104,22 +130,16 @@ class Api:
                 f"application/merge-patch+json, not {shown(media)}"
             )
         patch = await body(request, media)
+        spec, version = read_patch(patch, name)
         labels, annotations = read_metadata(patch, name)
-        version = (patch.get("metadata") or {}).get("resourceVersion") or ""
-        requests: list[Request] = [Patch(name, labels, annotations, str(version))]
-        spec = patch.get("spec")
+        wanted = None
         if spec:
             ip = self._published.ip(name)
             if ip is None:
                 raise NotFound.of("ips", shown(name))
-            if not isinstance(spec, dict):
-                raise BadRequest("spec is not a mapping")
-            merged = {**msgspec.to_builtins(ip.spec), **spec}
-            metadata = {"name": name, "labels": {}, "annotations": {}}
-            wanted = read({"apiVersion": API_VERSION, "kind": "IP", "metadata": metadata, "spec": merged})
-            requests.insert(0, Apply(wanted))
-        answers = await self._ask(request, requests)
-        return self._one(next((a for a in answers if a.refused), answers[-1]))
+            wanted = merged(ip, spec)
+        [answer] = await self._ask(request, [Patch(name, labels, annotations, version, wanted)])
+        return self._one(answer)
 
     def _one(self, answer: Answer, created: int = 200) -> Response:
         if answer.refused is not None:
@@ -131,12 +151,18 @@ class Api:
         return response
 
     def _document(self, answer: Answer) -> Any:
-        """The answer's reservation with the status that has been published since, or a Success status if it is gone."""
+        """The answer's reservation with the status that has been published since. Where that has gone, or is another's
+        of the same name, as it was when the answer was given; a Success status for what held nothing.
+        """
         r = answer.reservation
         if r is None:
             return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 200}
         found = self._published.ips.get(r.name)
-        return document(*found) if found is not None else _success(r.name, r.uid)
+        if found is not None and found[0].uid == r.uid:
+            return document(*found)
+        if answer.result == "deleted" and r.deleted is None:
+            r = r.with_(deleted=int(time.time()))
+        return render(r, Status(_PHASES[r.state] if r.deleted is None else "Releasing", ()))
 
     async def _ask(self, request: HttpRequest, requests: list[Request]) -> list[Answer]:
         timeout, wait_sb = waiting(request)
@@ -150,6 +176,11 @@ class Api:
         items = bulk.get("items") if isinstance(bulk, dict) else None
         if verb not in ("apply", "create", "delete") or not isinstance(items, list):
             raise BadRequest('a bulk request is {"verb": "apply" | "create" | "delete", "items": [...]}')
+        if len(items) > MAX_ITEMS:
+            raise RequestEntityTooLarge(
+                f"one bulk request may have at most {MAX_ITEMS} items, not {len(items)}; nothing was changed: "
+                "send them in several"
+            )
         results: list[Any] = [None] * len(items)
         requests: list[Request] = []
         places: list[int] = []
@@ -177,9 +208,11 @@ class Api:
 
     # ---- the rest --------------------------------------------------------------------------------------------------
 
-    async def _subnets(self, _request: HttpRequest) -> Response:
+    async def _subnets(self, request: HttpRequest) -> Response:
+        fields = _fields(request, "metadata.name")
         await self._refresh()
-        items = [subnet.document() for subnet in self._published.all_subnets()]
+        found = [subnet.document() for subnet in self._published.all_subnets()]
+        items = [subnet for subnet in found if selectors.matches_fields(fields, subnet)]
         return big_json({"apiVersion": API_VERSION, "kind": "SubnetList", "metadata": {}, "items": items})
 
     async def _subnet(self, request: HttpRequest) -> Response:
@@ -188,6 +221,12 @@ class Api:
         found = [subnet for subnet in self._published.all_subnets() if subnet.name == name]
         if not found:
             raise NotFound.of("subnets", shown(name))
+        if len(found) > 1:
+            uuids = ", ".join(subnet.uid for subnet in found)
+            what = f"ambiguous: {len(found)} logical switches have this name: {uuids}"
+            causes = (FieldError("FieldValueDuplicate", "metadata.name", what),)
+            message = f'subnets.kubeovn.io "{shown(name)}" is {what}'
+            raise Conflict(message, kind="subnets", name=shown(name), causes=causes)
         return big_json(found[0].document())
 
     async def _refresh(self) -> None:
@@ -198,13 +237,11 @@ class Api:
             _log.warning("subnets_not_refreshed", reason=refused.reason)
 
     async def _events(self, request: HttpRequest) -> Response:
-        name = None
-        for word in request.query_params.get("fieldSelector", "").split(","):
-            key, _, value = word.partition("=")
-            if key == "involvedObject.name":
-                name = value
-        entries = await run_in_threadpool(self._desk.engine.journal, name)
-        items = [_event(number, entry) for number, entry in enumerate(entries)]
+        fields = _fields(request, *_EVENT_FIELDS)
+        names = [field.value for field in fields if field.path == "involvedObject.name" and field.wanted]
+        entries = await run_in_threadpool(self._journal, names[0] if names else None)
+        events = [_event(number, entry) for number, entry in enumerate(entries)]
+        items = [event for event in events if selectors.matches_fields(fields, event)]
         return json({"apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": items})
 
     async def _status(self, _request: HttpRequest) -> Response:
@@ -253,13 +290,24 @@ def _request(verb: str, item: Any) -> Request:
     if not isinstance(name, str) or not name:
         raise BadRequest("metadata.name is required")
     if item.get("kind", "IP") != "IP":
-        raise BadRequest(f"kind {shown(str(item.get('kind')))} cannot be deleted")
+        kind = item["kind"]
+        raise BadRequest(f"kind {shown(kind) if isinstance(kind, str) else in_json(kind)} cannot be deleted")
     return Delete(name)
 
 
-def _success(name: str, uid: str) -> dict[str, Any]:
-    details = {"name": name, "group": "kubeovn.io", "kind": "ips", "uid": uid}
-    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details, "code": 200}
+_PHASES: Mapping[State, str] = {
+    State.INTENDED: "Reserved",  # when it was answered, it was carried out
+    State.HELD: "Reserved",
+    State.RELEASING: "Releasing",
+    State.FAILED: "Failed",
+}
+
+
+def _fields(request: HttpRequest, *supported: str) -> list[selectors.Field]:
+    """The field selector of a list, which cannot be watched yet."""
+    if request.query_params.get("watch", "false").lower() not in ("", "0", "f", "false"):
+        raise BadRequest("watch is not supported yet")
+    return selectors.parse_fields(request.query_params.get("fieldSelector", ""), supported)
 
 
 def _event(number: int, entry: Entry) -> dict[str, Any]:
@@ -271,32 +319,3 @@ def _event(number: int, entry: Entry) -> dict[str, Any]:
         "source": {"component": "ovnreserved"},
         "involvedObject": {"apiVersion": API_VERSION, "kind": "IP", "name": entry.name, "uid": entry.uid},
     }  # fmt: skip
-
-
-# ---- discovery -----------------------------------------------------------------------------------------------------
-
-
-async def _version(_request: HttpRequest) -> Response:
-    major, minor = __version__.split(".")[:2]
-    return json({"major": major, "minor": minor, "gitVersion": f"v{__version__}", "platform": "linux"})
-
-
-async def _api(_request: HttpRequest) -> Response:
-    return json({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
-
-
-async def _groups(_request: HttpRequest) -> Response:
-    version = {"groupVersion": API_VERSION, "version": "v1"}
-    group = {"name": "kubeovn.io", "versions": [version], "preferredVersion": version}
-    return json({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group]})
-
-
-async def _resources(_request: HttpRequest) -> Response:
-    ip = {
-        "name": "ips", "singularName": "ip", "shortNames": ["ip"], "namespaced": False, "kind": "IP",
-        "verbs": ["create", "delete", "get", "list", "patch"],
-    }  # fmt: skip
-    subnet = {
-        "name": "subnets", "singularName": "subnet", "namespaced": False, "kind": "Subnet", "verbs": ["get", "list"],
-    }  # fmt: skip
-    return json({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": API_VERSION, "resources": [ip, subnet]})

@@ -13,7 +13,15 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ovnreserve.model.errors import BadRequest, MethodNotAllowed, NotFound, Refused, UnsupportedMediaType
+from ovnreserve.model.errors import (
+    BadRequest,
+    MethodNotAllowed,
+    NotFound,
+    Refused,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+    in_json,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -59,6 +67,9 @@ class Resource:
 
 
 def waiting(request: HttpRequest) -> tuple[float, bool]:
+    """How a change is to be carried out: within how many seconds, and whether ovn-northd is to be awaited."""
+    if request.query_params.get("dryRun"):
+        raise BadRequest("dryRun is not supported yet; nothing was changed")
     wait = request.query_params.get("wait", "none")
     if wait not in ("none", "sb"):
         raise BadRequest(f"wait={shown(wait)}: must be none or sb")
@@ -73,7 +84,22 @@ def waiting(request: HttpRequest) -> tuple[float, bool]:
 
 
 async def body(request: HttpRequest, media: str = "application/json") -> Any:
-    """The decoded body. Raises BadRequest for what is no JSON or too large."""
+    """The decoded body. Raises BadRequest for what is no JSON, RequestEntityTooLarge for too much of it."""
+    return _decoded(await _read(request, media))
+
+
+async def check_delete_options(request: HttpRequest) -> None:
+    """The body of a DELETE (meta/v1 DeleteOptions): empty, or without what would have to be heeded and is not."""
+    text = await _read(request, "application/json")
+    options = _decoded(text) if text.strip() else {}
+    if not isinstance(options, dict):
+        raise BadRequest(f"the body is not DeleteOptions but {in_json(options)}")
+    for key in ("dryRun", "preconditions"):
+        if options.get(key):
+            raise BadRequest(f"{key} is not supported yet; nothing was changed")
+
+
+async def _read(request: HttpRequest, media: str) -> bytes:
     declared = request.headers.get("content-type", media).partition(";")[0].strip()
     if declared != media:
         raise UnsupportedMediaType(f"the body must be {media}, not {shown(declared)}")
@@ -82,10 +108,14 @@ async def body(request: HttpRequest, media: str = "application/json") -> Any:
     async for chunk in request.stream():
         size += len(chunk)
         if size > MAX_BODY:
-            raise BadRequest(f"the body is larger than {MAX_BODY >> 20} MiB")
+            raise RequestEntityTooLarge(f"the body is larger than {MAX_BODY >> 20} MiB")
         chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _decoded(text: bytes) -> Any:
     try:
-        return _decode(b"".join(chunks))
+        return _decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise BadRequest(f"the body is not valid JSON: {shown(str(error))}") from None
 

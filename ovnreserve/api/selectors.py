@@ -1,10 +1,12 @@
-"""Label selectors: `a=b,c!=d,e in (x,y),f notin (z),g,!h` (Kubernetes, "Labels and Selectors")."""
+"""Label selectors: `a=b,c!=d,e in (x,y),f notin (z),g,!h` (Kubernetes, "Labels and Selectors"); and field selectors,
+`path.to.field=value,other!=value`, of fields that are named where they may be used.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, Final, NamedTuple
 
 from ovnreserve.model.errors import BadRequest
 from ovnreserve.model.names import is_label_key, is_label_value
@@ -57,3 +59,38 @@ def matches(requirements: list[Requirement], labels: Mapping[str, str]) -> bool:
     return all(
         (r.key in labels if r.values is None else labels.get(r.key) in r.values) == r.wanted for r in requirements
     )
+
+
+class Field(NamedTuple):
+    """The field at `path` must be `value`; `wanted` False turns that round."""
+
+    path: str
+    value: str
+    wanted: bool
+
+
+def parse_fields(text: str, supported: Collection[str]) -> list[Field]:
+    """The requirements of a field selector. Raises BadRequest, also for a field that is not supported."""
+    found: list[Field] = []
+    for word in filter(None, text.split(",")):
+        path, equal, value = word.partition("=")
+        wanted = not path.endswith("!")
+        path = path.removesuffix("!").strip()
+        if not equal or path not in supported:
+            raise BadRequest(
+                f"unable to use fieldSelector: {text[:200]!r}: what is supported is FIELD=VALUE and FIELD!=VALUE "
+                f"with {', '.join(supported)}"
+            )
+        found.append(Field(path, value.removeprefix("=").strip(), wanted))
+    return found
+
+
+def matches_fields(fields: list[Field], document: Mapping[str, Any]) -> bool:
+    return all((_at(document, field.path) == field.value) == field.wanted for field in fields)
+
+
+def _at(document: Mapping[str, Any], path: str) -> Any:
+    value: Any = document
+    for key in path.split("."):
+        value = value.get(key, "") if isinstance(value, Mapping) else ""
+    return value

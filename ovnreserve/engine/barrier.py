@@ -14,9 +14,12 @@ _INT32_MAX = 2**31 - 1
 
 
 class Awaited(NamedTuple):
-    """Call `then(True)` once sb_cfg has reached `target`, `then(False)` at the time `until` (monotonic)."""
+    """Call `then(True)` once sb_cfg has reached `target`, `then(False)` at the time `until` (monotonic).
 
-    target: int
+    Without a target (there is no NB_Global row yet) it is never reached.
+    """
+
+    target: int | None
     until: float
     then: Callable[[bool], Any]
 
@@ -28,16 +31,25 @@ class Barriers:
     def add(self, awaited: Awaited) -> None:
         self._awaited.append(awaited)
 
+    def go_on(self, awaited: Awaited) -> None:
+        """Await this without end, in place of what was awaited so before: the later target is reached after both."""
+        self._awaited = [other for other in self._awaited if other.until != float("inf")]
+        self._awaited.append(awaited)
+
     def check(self, sb_cfg: int | None, now: float) -> None:
         """`sb_cfg` as it is now, None while that is not known."""
-        waiting, self._awaited = self._awaited, []
-        for awaited in waiting:
-            if sb_cfg is not None and _reached(sb_cfg, awaited.target):
-                awaited.then(True)
+        ended: list[tuple[Awaited, bool]] = []
+        waiting: list[Awaited] = []
+        for awaited in self._awaited:
+            if sb_cfg is not None and awaited.target is not None and _reached(sb_cfg, awaited.target):
+                ended.append((awaited, True))
             elif now >= awaited.until:
-                awaited.then(False)
+                ended.append((awaited, False))
             else:
-                self._awaited.append(awaited)
+                waiting.append(awaited)
+        self._awaited = waiting
+        for awaited, reached in ended:
+            awaited.then(reached)
 
     @property
     def next_deadline(self) -> float:

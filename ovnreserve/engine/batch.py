@@ -12,7 +12,16 @@ from ovnreserve.engine.settlement import entry
 from ovnreserve.engine.work import Work
 from ovnreserve.ledger.ledger import Entry
 from ovnreserve.model.reservation import Reservation
-from ovnreserve.model.steps import Barrier, DropRecord, PutRecord, Step, UpdateRecord, WriteExcludes
+from ovnreserve.model.steps import (
+    Barrier,
+    DeletePort,
+    DropRecord,
+    MembersUnchanged,
+    PutRecord,
+    Step,
+    UpdateRecord,
+    WriteExcludes,
+)
 from ovnreserve.northbound.connection import Transaction
 from ovnreserve.plan.outcome import Plan
 from ovnreserve.plan.world import World
@@ -26,6 +35,9 @@ class Planned(NamedTuple):
 class Batch:
     def __init__(self, world: World) -> None:
         self.planned: list[Planned] = []
+        self.names: set[str] = set()
+        """Whom its plans are for: one plan for each, for a plan looks at what the one before has come to."""
+        self.later: list[Work] = []
         self.doubtful: list[Work] = []
         """Requests to be refused, if they still are when the database's latest has been seen: somebody may have made
         what is missing, or removed what is in the way, just before asking.
@@ -51,9 +63,15 @@ class Batch:
             step.reservation.switch for step in plan.steps if isinstance(step, PutRecord | UpdateRecord | DropRecord)
         )
 
+    def offenders(self, culprit: str) -> list[Work]:
+        """Whose guard failed: the work of that name, or all that concerns the switch of that uuid; else everybody's."""
+        found = [work for work, plan in self.planned if work.name == culprit or culprit in _switches_of(plan)]
+        return found or [work for work, _plan in self.planned]
+
     def accept(self, work: Work, plan: Plan, now: float, *, needs_barrier: bool) -> None:
         """Take a plan, and make the world what it will be once it is carried out."""
         self.planned.append(Planned(work, plan))
+        self.names.add(work.name)
         self.barrier |= needs_barrier
         world = self._world
         if plan.reservation is not None and plan.result != "unchanged":
@@ -160,3 +178,14 @@ class Batch:
                 r = plan.reservation or before.get(event.name) or self._world.reservations.get(event.name)
                 lines.append(entry(event, r.uid if r is not None else "", now))
         return lines
+
+
+def _switches_of(plan: Plan) -> set[str]:
+    switches = {plan.reservation.switch} if plan.reservation is not None else set()
+    for step in plan.steps:
+        match step:
+            case PutRecord(r) | UpdateRecord(r) | DropRecord(r):
+                switches.add(r.switch)
+            case WriteExcludes(switch) | MembersUnchanged(switch) | DeletePort(_, switch):
+                switches.add(switch)
+    return switches

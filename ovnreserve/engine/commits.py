@@ -24,16 +24,21 @@ from ovnreserve.engine.settlement import Settlement
 from ovnreserve.engine.tasks import Tasks
 from ovnreserve.engine.work import Answer, Work
 from ovnreserve.ledger.ledger import Ledger, LedgerError
-from ovnreserve.model.errors import Refused, Unavailable
-from ovnreserve.model.reservation import State
+from ovnreserve.model.errors import Unavailable
+from ovnreserve.model.reservation import Reservation, State
 from ovnreserve.northbound.connection import Northbound, Outcome
 from ovnreserve.northbound.transactions import REVISION_BLAME, Operations
 from ovnreserve.plan import revision
+from ovnreserve.plan.holders import conflicts
 from ovnreserve.plan.outcome import Event
 from ovnreserve.plan.world import World
 
 _log = structlog.get_logger(__name__)
 
+PATIENCE: Final = 2.0
+"""Seconds that a plan waits for ovn-northd to choose for pending ports (design, Reserve), or for the others to let its
+guards hold.
+"""
 RELEASE_BARRIER: Final = 5.0
 """Seconds that a release waits for ovn-northd before it goes on."""
 _BACKOFF: Final = (0.0, 0.0, 0.001, 0.005, 0.02, 0.1, 0.25)
@@ -98,6 +103,7 @@ class Commits:
         if needs_northbound:
             operations.build(batch.steps, batch.excludes(), revision.encode(self._ledger.vector), barrier=batch.barrier)
         else:
+            log_events(batch.entries(wall))
             for work, plan in batch.planned:
                 self._queue.answer(work, Answer(plan.result, plan.reservation, plan.warnings))
             if not batch.doubtful:
@@ -128,7 +134,7 @@ class Commits:
                 self._plan_again(batch, culprit)
             case Outcome.NOT_SENT:
                 self._take_back(batch)
-                for work, _plan in batch.planned:
+                for work, _plan in batch.planned:  # our own tasks are found again by comparing
                     self._queue.refuse(work, unavailable(self._published, self._northbound))
             case _:
                 self._take_back(batch)
@@ -142,13 +148,13 @@ class Commits:
     def _committed(self, batch: Batch) -> None:
         now, wall = time.monotonic(), time.time()
         row = self._northbound.replica.nb_global()
-        target = row["nb_cfg"] if row is not None else 0
+        target = row["nb_cfg"] if row is not None else None
         entries = batch.entries(wall)
         self._settlement.note(entries)
         log_events(entries)
         self._queue.not_before = 0.0
         held: list[str] = []
-        releasing: list[str] = []
+        releasing: list[Reservation] = []
         waiting: list[tuple[Work, Answer]] = []
         for planned in batch.planned:
             work, plan = planned
@@ -162,18 +168,19 @@ class Commits:
             else:
                 self._queue.answer(work, answer)
         self._tasks.port_may_wait(held)
-        self._tasks.wrote(work.name for work, _plan in batch.planned)
+        self._tasks.look_after(batch.names, batch.switches)
         self._publisher.committed(held)
         self._publisher.changed(work.name for work, _plan in batch.planned)
         self._publisher.subnets_changed(batch.switches)
         self._published.revision = self._ledger.vector
         if releasing:
-            self.barriers.add(Awaited(target, now + RELEASE_BARRIER, partial(self._released, releasing)))
+            seen = partial(self._released, releasing, self._publisher.mark)
+            self.barriers.add(Awaited(target, now + RELEASE_BARRIER, seen))
         if waiting:
             until = max(work.ticket.deadline for work, _answer in waiting if work.ticket is not None)
-            self.barriers.add(Awaited(target, until, partial(self._enforced, waiting, self._publisher.mark)))
+            self.barriers.add(Awaited(target, until, partial(self._enforced, waiting, target, self._publisher.mark)))
 
-    def _acknowledge(self, batch: Batch, planned: Planned, held: list[str], releasing: list[str]) -> Answer:
+    def _acknowledge(self, batch: Batch, planned: Planned, held: list[str], releasing: list[Reservation]) -> Answer:
         """The plan is carried out: its reservation is held, or on its way out, or gone."""
         work, plan = planned
         r = plan.reservation
@@ -181,13 +188,16 @@ class Commits:
             before = batch.before.get(work.name)
             if before is not None:
                 self._settlement.drop(before)
-        elif r is not None and r.state is State.INTENDED and plan.result != "unchanged":
+        elif r is not None and r.state is State.INTENDED and self._world.reservations.get(r.name) is r:
             r = r.with_(state=State.HELD)
             self._world.acknowledge(r)
             self._settlement.hold(r)
             held.append(r.name)
+            late = [who for who in conflicts(self._world, r) if not any(who in warning for warning in plan.warnings)]
+            warnings = (f"also held by {who}, which came at the same time" for who in late)
+            return Answer(plan.result, r, (*plan.warnings, *warnings))
         elif r is not None and r.state is State.RELEASING and plan.steps:
-            releasing.append(r.name)
+            releasing.append(r)
         elif plan.result == "unchanged":
             r = self._world.reservations.get(work.name)
         return Answer(plan.result, r, plan.warnings)
@@ -219,39 +229,47 @@ class Commits:
 
     def _plan_again(self, batch: Batch, culprit: str) -> None:
         """A guard failed: somebody changed what a plan had looked at. The change has been received; plan everything
-        anew.
+        anew. Those it happens to again and again wait, each longer, and the others do not wait with them.
         """
         _log.debug("guard_failed", culprit=culprit, requests=len(batch.planned))
         if culprit == REVISION_BLAME:
             self.must_compare = True
-        for work, _plan in reversed(batch.planned):
+        now = time.monotonic()
+        for work in batch.offenders(culprit):
             work.attempts += 1
-            self._queue.waiting.appendleft(work)
-        attempts = max(work.attempts for work, _plan in batch.planned)
-        self._queue.pause(_BACKOFF[min(attempts, len(_BACKOFF) - 1)])
+            work.not_before = now + _BACKOFF[min(work.attempts, len(_BACKOFF) - 1)]
+            if work.patience is None:
+                work.patience = now + PATIENCE
+        self._queue.put_first([work for work, _plan in batch.planned])
 
     def _reject(self, batch: Batch, culprit: str, error: str) -> None:
         """The server did not accept an operation. Whose it is gets the error; the others go again."""
         _log.error("transaction_failed", culprit=culprit, error=error)
         everybody = len(batch.planned) == 1 or not any(work.name == culprit for work, _plan in batch.planned)
         for work, _plan in batch.planned:
-            if everybody or work.name == culprit:
-                self._queue.refuse(work, Refused(f"the northbound database did not accept it: {error}", name=work.name))
-            else:
+            if not (everybody or work.name == culprit):
                 self._queue.waiting.append(work)
+            elif work.ticket is None:
+                self._queue.retry(work)
+            else:
+                message = f"nothing was changed: the northbound database did not accept it: {error}"
+                self._queue.refuse(work, Unavailable(message, name=work.name))
 
     # ---- ovn-northd has answered -----------------------------------------------------------------------------------
 
-    def _released(self, names: list[str], seen: bool) -> None:
-        if not seen:
-            for name in names:
-                message = f"ovn-northd did not answer within {RELEASE_BARRIER:g} s; the release goes on without"
-                self._events.note(Event("Warning", "BarrierTimeout", name, message))
-        self._tasks.release_seen(names)
+    def _released(self, releasing: list[Reservation], mark: int, seen: bool) -> None:
+        if seen:
+            self._publisher.enforced([], mark)
+        else:
+            message = f"ovn-northd did not answer within {RELEASE_BARRIER:g} s; the release goes on without"
+            self._events.note(*(Event("Warning", "BarrierTimeout", r.name, message) for r in releasing))
+        self._tasks.release_seen(releasing)
 
-    def _enforced(self, waiting: list[tuple[Work, Answer]], mark: int, seen: bool) -> None:
+    def _enforced(self, waiting: list[tuple[Work, Answer]], target: int | None, mark: int, seen: bool) -> None:
         if not seen:
-            return  # each has had its answer at its own deadline
+            # Each had its answer at its own deadline. What becomes true once ovn-northd answers is still to be seen.
+            self.barriers.go_on(Awaited(target, float("inf"), partial(self._enforced, [], target, mark)))
+            return
         self._publisher.enforced([work.name for work, _answer in waiting], mark)
         for work, answer in waiting:
             self._queue.answer(work, answer)

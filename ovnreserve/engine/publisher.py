@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Final
 
 from ovnreserve.engine.published import Published
@@ -15,6 +16,8 @@ from ovnreserve.plan.world import World
 
 _CHUNK: Final = 500
 """How many reservations that ovn-northd has seen are published in one turn: nobody waits for them."""
+_SWITCHES: Final = 32
+"""How many switches are brought up to date in one turn."""
 
 
 class Publisher:
@@ -30,6 +33,7 @@ class Publisher:
         """How many have left `_not_enforced`."""
         self._to_enforce: deque[str] = deque()
         self._remarks: list[Event] = []
+        self._review_at = 0.0
 
     def changed(self, names: Iterable[str]) -> None:
         """Something about these reservations is, or may be, different."""
@@ -42,6 +46,11 @@ class Publisher:
         """ovn-northd will have seen these once a later barrier has passed."""
         self._not_enforced.extend(names)
 
+    def compared(self) -> None:
+        """Whatever is held may be enforced or not: the next barrier tells."""
+        self._passed = self.mark
+        self._not_enforced = deque(name for name in self._world.reservations if name not in self._enforced)
+
     @property
     def mark(self) -> int:
         """Stands for all that has been committed so far."""
@@ -52,7 +61,7 @@ class Publisher:
         for name in first:
             self._enforced.add(name)
             self._ips.add(name)
-        while self._passed < mark:
+        while self._passed < mark and self._not_enforced:
             self._to_enforce.append(self._not_enforced.popleft())
             self._passed += 1
 
@@ -63,8 +72,25 @@ class Publisher:
     def has_more(self) -> bool:
         return bool(self._to_enforce)
 
+    @property
+    def due(self) -> float:
+        """When to look on at what else holds addresses (monotonic); infinite while nothing of that changed."""
+        return self._review_at if self._world.has_unreviewed else inf
+
+    def _review(self) -> None:
+        """Find the reservations that a change of routers, NAT and so on concerns. That may mean to look at each switch
+        that has any, so it takes no more than a tenth of the time.
+        """
+        started = time.monotonic()
+        if started >= self.due:
+            self._world.review(_SWITCHES)
+            now = time.monotonic()
+            self._review_at = now + 9 * (now - started)
+        self._ips |= self._world.take_stale()
+
     def publish(self) -> None:
         """Let readers see all that changed. The cost is that of the changes."""
+        self._review()
         reservations = self._world.reservations
         for _ in range(min(_CHUNK, len(self._to_enforce))):
             name = self._to_enforce.popleft()

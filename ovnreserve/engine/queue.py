@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable
+from typing import Final
 
 import structlog
 
@@ -16,6 +17,9 @@ from ovnreserve.model.errors import Refused
 _log = structlog.get_logger(__name__)
 
 
+_LONGEST_RETRY: Final = 30.0
+
+
 class Queue:
     """`waiting` is planned in order; `deferred` waits for ovn-northd or for another plan, and then goes first."""
 
@@ -23,26 +27,45 @@ class Queue:
         self.waiting: deque[Work] = deque()
         self.deferred: list[Work] = []
         self.not_before = 0.0
-        """Until then nothing is planned (monotonic): others keep changing things, or the ledger fails."""
+        """Until then nothing is planned (monotonic): the ledger cannot be written."""
+        self._later: list[tuple[float, Work]] = []
         self._inbox = inbox
         self._tasks = tasks
 
-    def gather(self) -> None:
+    def gather(self, now: float) -> None:
         """Bring in what was deferred, and our own tasks. Repairs of exclude_ips go before whatever is written there."""
-        deferred, self.deferred = self.deferred, []
+        deferred = [work for work in self.deferred if work.not_before <= now]
+        self.deferred = [work for work in self.deferred if work.not_before > now]
         tasks = list(self._tasks.take())
+        now = time.monotonic()
+        tasks += [work for due, work in self._later if due <= now]
+        self._later = [(due, work) for due, work in self._later if due > now]
         self.waiting.extendleft(work for work in reversed(deferred) if not work.repairs)
         self.waiting.extendleft(work for work in (*deferred, *tasks) if work.repairs)
         self.waiting.extend(work for work in tasks if not work.repairs)
 
     def take_all(self) -> list[Work]:
-        works = [*self.waiting, *self.deferred]
+        works = [*self.waiting, *self.deferred, *(work for _due, work in self._later)]
         self.waiting.clear()
-        self.deferred = []
+        self.deferred, self._later = [], []
         return works
 
     def put_first(self, works: list[Work]) -> None:
         self.waiting.extendleft(reversed(works))
+
+    def retry(self, work: Work) -> None:
+        """A task of our own that the database did not accept: again after a while, ever longer."""
+        work.attempts += 1
+        delay = min(2.0 ** min(work.attempts, 10), _LONGEST_RETRY)
+        _log.warning("task_failed", task=work.name, retry_in=delay)
+        self._later.append((time.monotonic() + delay, work))
+
+    @property
+    def due(self) -> float:
+        """When there is work (monotonic)."""
+        if self.waiting:
+            return self.not_before
+        return max(self.not_before, min((due for due, _work in self._later), default=float("inf")))
 
     def pause(self, seconds: float) -> None:
         self.not_before = time.monotonic() + seconds
@@ -55,7 +78,7 @@ class Queue:
 
     def refuse(self, work: Work, refused: Refused) -> None:
         if work.ticket is None:
-            _log.warning("task_refused", task=work.name, reason=refused.reason, message=refused.message)
+            _log.info("task_dropped", task=work.name, message=refused.message)
         self.answer(work, Answer("error", refused=refused))
 
     def uncertain(self, under_way: Iterable[Work]) -> set[Ticket]:

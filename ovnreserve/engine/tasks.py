@@ -3,6 +3,7 @@
     a reservation's port came or changed        bind it
     exclude_ips of a switch changed             repair our part
     a record is gone or is another one          write it again
+    a switch came                               write the records of its reservations that are not there
     ovn-northd has seen a release               finish it
 
 Each is planned anew when its turn comes, so it does not matter how often it was asked for; while one waits, another
@@ -11,8 +12,10 @@ for the same is not added.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Final
 
 from ovnreserve.engine.work import Work
 from ovnreserve.model.errors import NotFound
@@ -28,12 +31,34 @@ from ovnreserve.plan.world import Touched, World
 _NOTHING = Plan("unchanged")
 
 
+class Patience:
+    """How soon a switch may be repaired again: at once, but ever later while somebody undoes what we repair."""
+
+    _FIRST: Final = 0.01
+    _LONGEST: Final = 5.0
+
+    def __init__(self) -> None:
+        self._until: dict[str, tuple[float, float]] = {}
+
+    def until(self, switch: str) -> float:
+        return self._until.get(switch, (0.0, 0.0))[0]
+
+    def may(self, switch: str, now: float) -> bool:
+        until, delay = self._until.get(switch, (0.0, 0.0))
+        if now < until:
+            return False
+        delay = self._FIRST if now > until + self._LONGEST else min(2 * delay, self._LONGEST)
+        self._until[switch] = now + delay, delay
+        return True
+
+
 class Tasks:
     def __init__(self, world: World, replica: Replica) -> None:
         self._world = world
         self._replica = replica
         self._binds: set[str] = set()
         self._suspects: set[str] = set()
+        self._patience = Patience()
         self._records: set[str] = set()
         self._ready: dict[tuple[str, str], Work] = {}
         self._under_way: set[tuple[str, str]] = set()
@@ -46,6 +71,8 @@ class Tasks:
         world = self._world
         self._suspects |= touched.excludes
         self._records.update(records)
+        for switch in touched.came:
+            self._records |= world.segments[switch].reservations
         for name in touched.names:
             r = world.reservations.get(name)
             if r is not None:
@@ -58,10 +85,10 @@ class Tasks:
         """These reservations are held from now on; their ports may have come before."""
         self._binds.update(names)
 
-    def release_seen(self, names: Iterable[str]) -> None:
+    def release_seen(self, releasing: Iterable[Reservation]) -> None:
         """ovn-northd has seen the first transaction of these releases."""
-        for name in names:
-            self._add("finish", name, partial(self._finish, name))
+        for r in releasing:
+            self._add("finish", r.uid, partial(self._finish, r), name=r.name)
 
     def follow(self, verdicts: Verdicts) -> None:
         """Everything was compared: start anew with what that came to."""
@@ -72,15 +99,16 @@ class Tasks:
             self._add("resume", name, partial(self._resume, name))
         for name in verdicts.release:
             self._add("release", name, partial(self._release_again, name))
-        self.release_seen(verdicts.finish)
+        self.release_seen(r for name in verdicts.finish if (r := self._held(name, State.RELEASING)) is not None)
         for r in verdicts.remove:
             self._add("remove", r.uid, partial(self._remove, r))
         self._suspects |= self._world.segments.keys()
         self._binds |= self._world.reservations.keys()
 
-    def wrote(self, names: Iterable[str]) -> None:
-        """These records are as we have just written them."""
-        self._records.difference_update(names)
+    def look_after(self, names: Iterable[str], switches: Iterable[str]) -> None:
+        """We have written these: somebody may have changed them since, in the same moment."""
+        self._records.update(names)
+        self._suspects.update(switches)
 
     def done(self, work: Work) -> None:
         """The work is over, or will be asked for anew."""
@@ -98,13 +126,18 @@ class Tasks:
         return iter(ready.values())
 
     @property
-    def waiting(self) -> bool:
-        return bool(self._ready or self._binds or self._suspects or self._records)
+    def due(self) -> float:
+        """When there is something to take (monotonic)."""
+        if self._ready or self._binds or self._records:
+            return 0.0
+        return min((self._patience.until(switch) for switch in self._suspects), default=float("inf"))
 
-    def _add(self, what: str, name: str, plan: Callable[[Context], Plan], *, repairs: str | None = None) -> None:
-        task = what, name
+    def _add(
+        self, what: str, key: str, plan: Callable[[Context], Plan], *, name: str = "", repairs: str | None = None
+    ) -> None:
+        task = what, key
         if task not in self._ready and task not in self._under_way:
-            self._ready[task] = Work(name, plan, repairs=repairs, task=task)
+            self._ready[task] = Work(name or key, plan, repairs=repairs, task=task)
 
     def _check_records(self) -> None:
         for name in self._records:
@@ -124,12 +157,14 @@ class Tasks:
         self._binds.clear()
 
     def _check_excludes(self) -> None:
-        for switch in self._suspects:
+        now = time.monotonic()
+        for switch in list(self._suspects):
             segment = self._world.segments.get(switch)
             if segment is None or (is_written(segment) and not segment.withheld):
-                continue
-            self._add("repair", switch, partial(self._repair, switch), repairs=switch)
-        self._suspects.clear()
+                self._suspects.discard(switch)
+            elif self._patience.may(switch, now):
+                self._suspects.discard(switch)
+                self._add("repair", switch, partial(self._repair, switch), repairs=switch)
 
     # ---- the plans, made when the turn comes -----------------------------------------------------------------------
 
@@ -148,9 +183,9 @@ class Tasks:
         r = self._world.reservations.get(name)
         return r if r is not None and r.state in states else None
 
-    def _finish(self, name: str, _context: Context) -> Plan:
-        r = self._held(name, State.RELEASING)
-        return plan_finish(r) if r is not None else _NOTHING
+    def _finish(self, releasing: Reservation, _context: Context) -> Plan:
+        r = self._held(releasing.name, State.RELEASING)
+        return plan_finish(r) if r is not None and r.uid == releasing.uid else _NOTHING
 
     def _remove(self, r: Reservation, _context: Context) -> Plan:
         return plan_finish(r)

@@ -80,10 +80,14 @@ class Work:
     `patience` is until when ovn-northd is waited for, set at the first time that a plan asks for it. `attempt` is a
     plan whose commit has an unknown outcome: should its reservation turn up, that was this work's success. `certain`
     once the database has been asked for its latest since a plan was refused. `repairs` is the switch whose exclude_ips
-    it repairs, `task` what it is and for whom.
+    it repairs, `task` what it is and for whom. `not_before` is when it may be planned again after guards of it have
+    failed.
     """
 
-    __slots__ = ("attempt", "attempts", "certain", "index", "name", "patience", "plan", "repairs", "task", "ticket")
+    __slots__ = (
+        *("attempt", "attempts", "certain", "index", "name", "not_before", "patience", "plan", "repairs", "task"),
+        "ticket",
+    )
 
     def __init__(
         self,
@@ -102,6 +106,7 @@ class Work:
         self.patience: float | None = None
         self.attempt: Plan | None = None
         self.attempts = 0
+        self.not_before = 0.0
         self.certain = False
         self.repairs = repairs
         self.task = task

@@ -28,7 +28,7 @@ from typing import Any, Final
 import structlog
 
 from ovnreserve.engine.batch import Batch
-from ovnreserve.engine.commits import Commits, unavailable
+from ovnreserve.engine.commits import PATIENCE, Commits, unavailable
 from ovnreserve.engine.compare import compare_stores
 from ovnreserve.engine.events import Events
 from ovnreserve.engine.inbox import Inbox
@@ -50,9 +50,9 @@ from ovnreserve.plan.world import World
 
 _log = structlog.get_logger(__name__)
 
-PATIENCE: Final = 2.0
-"""Seconds that a given address waits for ovn-northd to choose for pending ports (design, Reserve)."""
 QUARANTINE: Final = 300.0
+COMPARE_EVERY: Final = 600.0
+"""Seconds after which the stores are compared as a whole though nothing seems to have happened."""
 MAX_BATCH: Final = 20_000
 _NOT_TOPOLOGY: Final = frozenset({"Logical_Switch", "Logical_Switch_Port", "NB_Global", "DNS"})
 
@@ -101,6 +101,7 @@ class Engine:
         )
         self._batch: Batch | None = None
         self._compared = 0
+        self._compare_at = float("inf")
         for r in ledger.load():
             self.world.put(r)
             self._publisher.changed((r.name,))
@@ -162,16 +163,17 @@ class Engine:
         if self._inbox.has_come or self._publisher.has_more:
             return 0.0
         now = time.monotonic()
-        until = min(now + 60, self._inbox.next_deadline, self._commits.barriers.next_deadline)
+        until = min(now + 60, self._inbox.next_deadline, self._commits.barriers.next_deadline, self._publisher.due)
         if self._commits.batch is None:
             until = min(until, self._settlement.due)
             if self.published.state == "syncing":
                 until = min(until, now + 1)  # the ledger could not be written
-            if self.published.state == "active" and (self._queue.waiting or self._tasks.waiting):
-                until = min(until, self._queue.not_before)
+            if self.published.state == "active":
+                until = min(until, max(self._queue.not_before, min(self._queue.due, self._tasks.due)), self._compare_at)
         for work in self._queue.deferred:
-            if work.patience is not None and work.patience > now:
-                until = min(until, work.patience)
+            for moment in (work.not_before, work.patience or 0.0):
+                if moment > now:
+                    until = min(until, moment)
         return max(0.0, until - now)
 
     def _finish(self) -> None:
@@ -249,13 +251,15 @@ class Engine:
         if self._commits.batch is not None:
             return  # its outcome comes first
         won = northbound.has_lock and self.published.state == "standby"
-        if self._compared != northbound.dumps or won or self._commits.must_compare:
+        timer = time.monotonic() >= self._compare_at
+        if self._compared != northbound.dumps or won or timer or self._commits.must_compare:
             self._set_state("syncing")
             dumps = northbound.dumps
             if not self._settlement.write() or not self._compare():
                 return
             self._compared = dumps
             self._commits.must_compare = False
+            self._compare_at = time.monotonic() + COMPARE_EVERY
         self._set_state("active" if northbound.has_lock else "standby")
 
     def _compare(self) -> bool:
@@ -265,7 +269,7 @@ class Engine:
         verdicts, names = compared
         self._tasks.follow(verdicts)
         self._publisher.changed(names)
-        self._publisher.committed(self.world.reservations)
+        self._publisher.compared()
         self.published.revision = dict(self._ledger.vector)
         return True
 
@@ -331,22 +335,29 @@ class Engine:
         now = time.monotonic()
         if now < self._queue.not_before:
             return
-        self._queue.gather()
+        self._queue.gather(now)
         waiting = self._queue.waiting
         if not waiting:
             return
         wall = time.time()
-        self.world.end_quarantine(wall - self._quarantine)
+        self.world.end_quarantine(wall - self._quarantine, wall)
         self.published.busy_at = now
         batch = Batch(self.world)
         for _ in range(min(len(waiting), MAX_BATCH)):
             self._plan(waiting.popleft(), batch, now, wall)
+        self._queue.put_first(batch.later)
         if batch:
             self._commits.begin(batch, wall)
 
     def _plan(self, work: Work, batch: Batch, now: float, wall: float) -> None:
+        if work.not_before > now:
+            self._queue.deferred.append(work)
+            return
         if work.given_up or (work.attempt is not None and self._was_done(work)):
             self._tasks.done(work)
+            return
+        if work.name in batch.names:
+            batch.later.append(work)
             return
         patient = work.patience is None or now < work.patience
         try:

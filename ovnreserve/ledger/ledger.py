@@ -19,7 +19,7 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -193,14 +193,16 @@ def _locked(path: Path) -> int:
 
 
 def read_journal(path: Path, name: str | None = None, limit: int = 500) -> list[Entry]:
-    """The last entries, oldest first, of one reservation or of all. Any thread, while the daemon writes."""
+    """The last entries, oldest first, of one reservation or of all. Any thread, while the daemon writes. Raises
+    LedgerError.
+    """
     where, values = ("WHERE name = ?", (name,)) if name is not None else ("", ())
     query = f"SELECT at, type, reason, name, uid, message FROM journal {where} ORDER BY id DESC LIMIT ?"  # noqa: S608
-    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
-        return [Entry(*row) for row in db.execute(query, (*values, limit))][::-1]
-    finally:
-        db.close()
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            return [Entry(*row) for row in db.execute(query, (*values, limit))][::-1]
+    except sqlite3.Error as error:
+        raise LedgerError(f"{path}: cannot be read ({error})") from None
 
 
 _COLUMNS: Final = (

@@ -7,6 +7,7 @@
     ├── AlreadyExists             AlreadyExists           409
     ├── Conflict                  Conflict                409
     │   └── NoAvailableAddress    Conflict                409
+    ├── RequestEntityTooLarge     RequestEntityTooLarge   413
     ├── UnsupportedMediaType      UnsupportedMediaType    415
     ├── Invalid                   Invalid                 422   one cause a field
     ├── Unavailable               ServiceUnavailable      503   nothing was written
@@ -49,15 +50,34 @@ class FieldError(NamedTuple):
         return cls("FieldValueInvalid", field, f'unknown field "{field}"')
 
     @classmethod
+    def too_long(cls, field: str, limit: str) -> FieldError:
+        return cls("FieldValueTooLong", field, f"Too long: must have at most {limit}")
+
+    @classmethod
     def forbidden(cls, field: str, why: str) -> FieldError:
         return cls("FieldValueForbidden", field, f"Forbidden: {why}")
 
 
 def _shown(value: object) -> str:
     """The value as the API server quotes it, on one line and of bounded length whatever somebody sent."""
-    text = value if isinstance(value, str) else reprlib.repr(value)
+    text = value if isinstance(value, str) else reprlib.repr(value) if _is_number(value) else in_json(value)
     text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[:200])
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' if isinstance(value, str) else text
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def in_json(value: object) -> str:
+    """What a value is, in the words of JSON: `null`, `true`, `a string`, `a number`, `a list`, `an object`."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, str):
+        return "a string"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return "an object" if isinstance(value, dict) else "a number"
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer, not a fault
@@ -133,6 +153,10 @@ class NoAvailableAddress(Conflict):
         what = f"no {family} address is available on subnet {subnet}"
         message = f'Operation cannot be fulfilled on ips.{GROUP} "{name}": {what}'
         return cls(message, name=name, causes=(FieldError("NoAvailableAddress", "spec.subnet", what),))
+
+
+class RequestEntityTooLarge(Refused):
+    reason, code = "RequestEntityTooLarge", 413
 
 
 class UnsupportedMediaType(Refused):

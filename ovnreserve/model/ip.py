@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from ovnreserve.model.addresses import format_v4, format_v6, parse_mac, parse_v4, parse_v6
-from ovnreserve.model.errors import BadRequest, FieldError, Invalid
+from ovnreserve.model.errors import BadRequest, FieldError, Invalid, in_json
 from ovnreserve.model.names import (
     LABEL_RULE,
     LABEL_VALUE_RULE,
@@ -69,6 +69,8 @@ _TEXTS: Final = frozenset(
 )
 _LISTS: Final = frozenset({"attachIps", "attachMacs", "attachSubnets"})
 _LIMIT_ANNOTATIONS: Final = 256 * 1024
+_LIMIT_TEXT: Final = 253
+_LIMIT_ATTACHED: Final = 64
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +97,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 def read(document: Any) -> Wanted:
     """The valid form of a decoded document. Raises BadRequest if it is no IP at all, Invalid naming every bad field."""
     if not isinstance(document, dict):
-        raise BadRequest(f"the object provided is not a mapping but {type(document).__name__}")
+        raise BadRequest(f"the object provided is not a mapping but {in_json(document)}")
     if document.get("kind") != "IP" or document.get("apiVersion") != API_VERSION:
         raise BadRequest(
             f"no resource for kind {_brief(document.get('kind'))} in version {_brief(document.get('apiVersion'))}: "
@@ -120,6 +122,10 @@ def read(document: Any) -> Wanted:
         errors.append(FieldError.invalid("spec.namespace", texts["namespace"], LABEL_RULE))
     if texts["podType"] not in POD_TYPES:
         errors.append(FieldError.unsupported("spec.podType", texts["podType"], POD_TYPES))
+    if texts["nodeName"] and not is_subdomain(texts["nodeName"]):
+        errors.append(FieldError.invalid("spec.nodeName", texts["nodeName"], SUBDOMAIN_RULE))
+    if len(texts["containerID"]) > _LIMIT_TEXT:
+        errors.append(FieldError.too_long("spec.containerID", f"{_LIMIT_TEXT} characters"))
     v4, v6, mac = _addresses(texts, errors)
     if errors:
         raise Invalid.because(_printable(name) if isinstance(name, str) else "", errors)
@@ -144,6 +150,39 @@ def read(document: Any) -> Wanted:
     )
 
 
+def read_patch(document: Any, name: str) -> tuple[dict[str, Any], str]:
+    """`spec` and `metadata.resourceVersion` of a merge patch, empty where not given; for the rest of `metadata` there
+    is `read_metadata`. Raises Invalid or BadRequest.
+    """
+    if not isinstance(document, dict):
+        raise BadRequest("the patch is not a mapping")
+    for field, ours in (("kind", "IP"), ("apiVersion", API_VERSION)):
+        if document.get(field, ours) != ours:
+            raise BadRequest(f"{field} {_brief(document[field])} cannot be patched: this is kind IP of {API_VERSION}")
+    errors = [FieldError.unknown(_printable(key)) for key in document if key not in _TOP]
+    spec = {} if document.get("spec") is None else document["spec"]
+    if not isinstance(spec, dict):
+        errors.append(FieldError.invalid("spec", spec, "must be an object"))
+    metadata = document.get("metadata")
+    version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+    if version is not None and not isinstance(version, str):
+        errors.append(FieldError.invalid("metadata.resourceVersion", version, "must be a string"))
+    if errors:
+        raise Invalid.because(name, errors)
+    return spec, version or ""
+
+
+def merged(ip: IP, spec: dict[str, Any]) -> Wanted:
+    """The document that a merge patch of `spec` makes of an IP. Raises Invalid."""
+    old = {key: list(value) if isinstance(value, tuple) else value for key, value in msgspec.to_builtins(ip.spec).items()}
+    if {"v4IpAddress", "v6IpAddress"} & spec.keys():
+        del old["ipAddress"]  # it says the same in other words, and would only contradict
+    elif "ipAddress" in spec:
+        del old["v4IpAddress"], old["v6IpAddress"]
+    metadata = {"name": ip.metadata.name}
+    return read({"apiVersion": API_VERSION, "kind": "IP", "metadata": metadata, "spec": {**old, **spec}})
+
+
 def read_metadata(document: Any, name: str) -> tuple[dict[str, str | None], dict[str, str | None]]:
     """Labels and annotations of a merge patch, where None removes a key. Raises Invalid or BadRequest."""
     if not isinstance(document, dict):
@@ -151,9 +190,9 @@ def read_metadata(document: Any, name: str) -> tuple[dict[str, str | None], dict
     metadata = document.get("metadata")
     if metadata is None:
         return {}, {}
-    errors: list[FieldError] = []
     if not isinstance(metadata, dict):
         raise Invalid.because(name, [FieldError.invalid("metadata", metadata, "must be an object")])
+    errors = [FieldError.unknown(f"metadata.{_printable(key)}") for key in metadata if key not in _METADATA]
     given = metadata.get("name")
     if given is not None and given != name:
         errors.append(FieldError.invalid("metadata.name", given, "field is immutable"))
@@ -243,10 +282,14 @@ def _spec_lists(spec: dict[Any, Any], errors: list[FieldError]) -> dict[str, tup
         value = spec[key]
         if value in (None, ""):
             continue
-        if isinstance(value, list) and all(isinstance(item, str) and item.isprintable() for item in value):
-            lists[key] = tuple(value)
-        else:
+        if not isinstance(value, list) or not all(isinstance(item, str) and item.isprintable() for item in value):
             errors.append(FieldError.invalid(f"spec.{key}", value, "must be a list of strings"))
+        elif len(value) > _LIMIT_ATTACHED:
+            errors.append(FieldError("FieldValueTooMany", f"spec.{key}", f"Too many: at most {_LIMIT_ATTACHED} items"))
+        elif any(len(item) > _LIMIT_TEXT for item in value):
+            errors.append(FieldError.too_long(f"spec.{key}", f"{_LIMIT_TEXT} characters in each item"))
+        else:
+            lists[key] = tuple(value)
     return lists
 
 
@@ -286,7 +329,7 @@ def _addresses(texts: dict[str, str], errors: list[FieldError]) -> tuple[int | N
 
 
 def _brief(value: Any) -> str:
-    return f'"{_printable(value[:100])}"' if isinstance(value, str) else f"{type(value).__name__}"
+    return f'"{_printable(value[:100])}"' if isinstance(value, str) else in_json(value)
 
 
 def _printable(text: Any) -> str:

@@ -59,8 +59,31 @@ class DeletePort(NamedTuple):
     seen: Seen
 
 
+class PortUnchanged(NamedTuple):
+    """Write nothing at all unless the port is still as it was seen."""
+
+    port: str
+    seen: Seen
+
+
+class MembersUnchanged(NamedTuple):
+    """Write nothing at all unless the switch has the ports that it had when the plan was made."""
+
+    switch: str
+
+
 class Barrier(NamedTuple):
     """Increment nb_cfg: ovn-northd answers in sb_cfg once it has seen everything up to here."""
 
 
-Step = PutRecord | UpdateRecord | DropRecord | WriteExcludes | WriteAddresses | DeletePort | Barrier
+Step = (
+    PutRecord
+    | UpdateRecord
+    | DropRecord
+    | WriteExcludes
+    | WriteAddresses
+    | DeletePort
+    | PortUnchanged
+    | MembersUnchanged
+    | Barrier
+)

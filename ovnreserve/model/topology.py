@@ -125,6 +125,8 @@ def port_of(uuid: str, row: Mapping[str, Any], switch: str | None) -> Port:
     """The Port of a northbound row (Python values by column kind, see northbound/columns.py)."""
     dynamic = row["dynamic_addresses"]
     addresses = frozenset(row["addresses"])
+    elements = tuple(parse_element(text) for text in sorted(addresses))
+    chosen = dynamic and any(element.dynamic for element in elements)  # else it is left over until ovn-northd looks
     dhcp = (row["dhcpv4_options"], row["dhcpv6_options"])
     return Port(
         uuid,
@@ -135,8 +137,8 @@ def port_of(uuid: str, row: Mapping[str, Any], switch: str | None) -> Port:
         bool(row["up"]),
         row["external_ids"],
         switch,
-        tuple(parse_element(text) for text in sorted(addresses)),
-        parse_element(dynamic) if dynamic else None,
+        elements,
+        parse_element(dynamic) if chosen else None,
         tuple(_single_hosts(text) for text in sorted(row["port_security"])),
         tuple(options for options in dhcp if options),
         row["type"] in ("router", "virtual") or bool(row["health_checks"]),

@@ -30,6 +30,8 @@ from ovnreserve.model.steps import (
     Barrier,
     DeletePort,
     DropRecord,
+    MembersUnchanged,
+    PortUnchanged,
     PutRecord,
     Seen,
     Step,
@@ -71,6 +73,9 @@ class Operations:
         verbs: dict[str, dict[str, None]] = {}
         said: set[str] = set()
         self._revision(revision)
+        steps = list(steps)
+        for switch in {step.switch: None for _name, step in steps if isinstance(step, MembersUnchanged)}:
+            self._guard_members(switch)
         for switch, ours in excludes.items():
             self._excludes(switch, ours)
         for name, step in steps:
@@ -92,8 +97,10 @@ class Operations:
                     self._guard_port(name, port, seen)
                     mutation = ["ports", "delete", ["set", [["uuid", port]]]]
                     self._add(name, op="mutate", table="Logical_Switch", where=_is(switch), mutations=[mutation])
-                case WriteExcludes():
-                    pass  # its switch is in `excludes`
+                case PortUnchanged(port, seen):
+                    self._guard_port(name, port, seen)
+                case WriteExcludes() | MembersUnchanged():
+                    pass  # done above, for each switch once
                 case Barrier():
                     barrier = True
         if barrier:
@@ -114,9 +121,11 @@ class Operations:
                 return "label" if r.deleted is None else "release", r.name
             case DropRecord(r):
                 return "free", r.name
+            case PortUnchanged(port):
+                return "look at", port
             case WriteAddresses():
                 return "bind", step.reservation
-            case WriteExcludes(switch) | DeletePort(_, switch):
+            case WriteExcludes(switch) | DeletePort(_, switch) | MembersUnchanged(switch):
                 row = self._replica.tables["Logical_Switch"].get(switch, {})
                 return "repair", row.get("name") or switch
             case Barrier():
@@ -189,6 +198,14 @@ class Operations:
         self._add(
             name, op="wait", timeout=0, table="Logical_Switch_Port", where=_is(port),
             columns=["addresses", "dynamic_addresses", "type"], until="==", rows=[row],
+        )  # fmt: skip
+
+    def _guard_members(self, switch: str) -> None:
+        row = self._replica.tables["Logical_Switch"].get(switch)
+        ports = ["set", [["uuid", uuid] for uuid in row["ports"]]] if row is not None else ["set", []]
+        self._add(
+            switch, op="wait", timeout=0, table="Logical_Switch", where=_is(switch), columns=["ports"], until="==",
+            rows=[{"ports": ports}],
         )  # fmt: skip
 
     def _excludes(self, switch: str, ours: str) -> None:

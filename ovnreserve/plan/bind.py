@@ -40,14 +40,20 @@ def judge(world: World, r: Reservation) -> Verdict:
     if port is None:
         return Verdict(False, "NoPort", f"logical switch port {r.name} does not exist")
     if port.switch != r.switch:
-        where = world.switch_name(port.switch)
-        return Verdict(False, "WrongSubnet", f"port {r.name} is on logical switch {where}, the IP on {r.subnet}")
+        where, ours = elsewhere(world, port, r)
+        return Verdict(False, "WrongSubnet", f"port {r.name} is on logical switch {where}, the IP on {ours}")
     contradicts = contradiction(port, r.pod_name, r.namespace, r.pod_type)
     if contradicts:
         return Verdict(False, "IdentityMismatch", f"port {r.name} has {contradicts}")
     if port.type:
         return Verdict(False, "NotAWorkload", f"port {r.name} is of type {port.type}")
     return _judge_addresses(port, r)
+
+
+def elsewhere(world: World, port: Port, r: Reservation) -> tuple[str, str]:
+    """The switches of the port and of the IP, in words that differ also where their names do not."""
+    name = world.switch_name(port.switch)
+    return (f"{name} ({port.switch})", f"another of that name ({r.switch})") if name == r.subnet else (name, r.subnet)
 
 
 def _judge_addresses(port: Port, r: Reservation) -> Verdict:

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from ovnreserve.model.addresses import eui64_mac, format_v4, format_v6, is_eui64
 from ovnreserve.model.errors import Conflict
+from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.topology import Port
 from ovnreserve.plan.infrastructure import refers_only
 from ovnreserve.plan.world import Segment, World
@@ -26,6 +27,26 @@ def holders(world: World, segment: Segment, family: int, address: int, own: Port
 def rivals(world: World, segment: Segment, family: int, address: int, own: Port | None, name: str) -> Iterable[str]:
     """The same for an address that `name` has: who only says where the address is, such as a route, is no rival."""
     return (who for who in holders(world, segment, family, address, own, name) if not refers_only(who))
+
+
+def conflicts(world: World, r: Reservation) -> tuple[str, ...]:
+    """Who else, in words, has an address or the MAC of a reservation. Only looks things up."""
+    segment = world.segments.get(r.switch)
+    if segment is None:
+        return ()
+    port = world.port(r.name)
+    own = port if port is not None and port.switch == r.switch else None
+    found: dict[str, None] = {}
+    for family, address in ((4, r.v4), (6, r.v6)):
+        if address is not None:
+            found |= dict.fromkeys(rivals(world, segment, family, address, own, r.name))
+    holder = segment.reserved_macs.get(r.mac, r.name)
+    if holder != r.name:
+        found[f"IP {holder} (MAC {r.mac})"] = None
+    for uuid_ in segment.port_macs.get(r.mac, ()):
+        if own is None or uuid_ != own.uuid:
+            found[f"logical switch port {world.ports[uuid_].name} (MAC {r.mac})"] = None
+    return tuple(found)
 
 
 def _infrastructure(segment: Segment, family: int, address: int) -> str | None:

@@ -7,7 +7,12 @@ write `ovnreserve/pod-type`. What is not said contradicts nothing.
 
 from __future__ import annotations
 
+from typing import Final
+
 from ovnreserve.model.topology import Port
+
+_LONGEST: Final = 58
+"""Kubernetes cuts a generateName to this before it adds its five random characters."""
 
 
 def contradiction(port: Port, pod_name: str, namespace: str, pod_type: str) -> str | None:
@@ -18,7 +23,7 @@ def contradiction(port: Port, pod_name: str, namespace: str, pod_type: str) -> s
         pod
         and "/" in pod
         and pod != f"{namespace}/{pod_name}"
-        and not _is_virtual_machine_pod(pod, namespace, pod_type)
+        and not _is_virtual_machine_pod(pod, pod_name, namespace, pod_type)
     ):
         return f"external_ids:pod={pod}, the reservation is for {namespace}/{pod_name}"
     theirs = ids.get("namespace")
@@ -30,6 +35,6 @@ def contradiction(port: Port, pod_name: str, namespace: str, pod_type: str) -> s
     return None
 
 
-def _is_virtual_machine_pod(pod: str, namespace: str, pod_type: str) -> bool:
+def _is_virtual_machine_pod(pod: str, pod_name: str, namespace: str, pod_type: str) -> bool:
     """A VirtualMachine's port is named after the VM, while `pod` names its launcher pod (virt-launcher-NAME-xxxxx)."""
-    return pod_type == "VirtualMachine" and pod.startswith(f"{namespace}/virt-launcher-")
+    return pod_type == "VirtualMachine" and pod.startswith(f"{namespace}/{f'virt-launcher-{pod_name}-'[:_LONGEST]}")

@@ -24,7 +24,8 @@ address or MAC away. Then the one whose port has it stays, else the older; the o
 released, gone.
 
 Whatever is republished or resumed is planned like a new reserve (plan/repair.py), so it never renumbers a port that
-got the address meanwhile. Nothing is ever lost by comparing: where in doubt, both sides' reservations stay.
+got the address meanwhile. An acknowledged reservation ends by comparing only as the table says, since another daemon
+released it or gave its name or address away, and the journal tells of each. Where in doubt, both sides' stay.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ovnreserve.model.reservation import Reservation, State
 from ovnreserve.model.steps import Barrier, DeletePort, DropRecord, Step, UpdateRecord
-from ovnreserve.plan.bind import seen
+from ovnreserve.plan.bind import elsewhere, seen
 from ovnreserve.plan.identity import contradiction
 from ovnreserve.plan.outcome import Context, Event, Plan
 from ovnreserve.plan.world import World
@@ -33,7 +33,8 @@ def plan_release(world: World, r: Reservation, context: Context, *, again: bool 
     if port is not None:
         contradicts = contradiction(port, r.pod_name, r.namespace, r.pod_type)
         if port.switch != r.switch:
-            contradicts = f"logical switch {world.switch_name(port.switch)}, the IP is on {r.subnet}"
+            where, ours = elsewhere(world, port, r)
+            contradicts = f"logical switch {where}, the IP is on {ours}"
         elif port.type:
             contradicts = f"type {port.type}"
         if contradicts or port.switch is None:

@@ -11,7 +11,10 @@ address by address:
 
 from __future__ import annotations
 
+from typing import Final
+
 from ovnreserve.model import exclude_ips
+from ovnreserve.model.addresses import format_v4
 from ovnreserve.model.errors import Conflict
 from ovnreserve.model.reservation import Reservation, State
 from ovnreserve.model.runs import Runs
@@ -21,13 +24,19 @@ from ovnreserve.plan.holders import check_free
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
 from ovnreserve.plan.world import Segment, World
 
+_SHOWN: Final = 200
+"""Characters of somebody's exclude_ips that the journal quotes."""
+
 
 def plan_resume(world: World, r: Reservation, context: Context) -> Plan:
-    """Write the reservation's record again. One that was never acknowledged and cannot be had any more fails.
+    """Write the reservation's record again. One that was never acknowledged and cannot be had any more fails; one that
+    was waits for its switch to be back, however long: somebody may be about to restore the database.
 
     Where its address is not excluded, the switch's repair was planned before in the same batch.
     """
     segment = world.segments.get(r.switch)
+    if segment is None and r.state is State.HELD:
+        return Plan("unchanged")
     if segment is None:
         message = f"logical switch {r.subnet} ({r.switch}) does not exist any more"
         return _failed(r, message, context)
@@ -89,7 +98,24 @@ def plan_repair(world: World, segment: Segment, context: Context) -> Plan:
         raise Defer(segment.switch.uuid)
     if not pins and withheld == segment.withheld and is_written(segment):
         return Plan("unchanged")
+    events.insert(0, _repaired(segment, withheld))
     return Plan("repaired", None, (WriteExcludes(segment.switch.uuid, frozenset(withheld)), *pins), tuple(events))
+
+
+def _repaired(segment: Segment, withheld: set[int]) -> Event:
+    """What the journal has under the switch's name."""
+    switch = segment.switch
+    where = f"exclude_ips of logical switch {switch.name} ({switch.uuid})"
+    left = ", ".join(format_v4(address) for address in sorted(segment.withheld - withheld))
+    if is_written(segment):
+        what = f"{left}, withheld until now, is excluded again" if left else "what it may not exclude is withheld"
+        return Event("Normal", "Repaired", switch.name, f"{where}: {what}")
+    was = switch.exclude_ips or ""
+    return Event("Warning", "Repaired", switch.name, f'{where} was "{_short(was)}": our part is written again')
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def is_written(segment: Segment) -> bool:

@@ -32,7 +32,7 @@ from ovnreserve.model.errors import (
 from ovnreserve.model.ip import OUR_LABELS, Wanted
 from ovnreserve.model.names import DEFAULT_PROVIDER, port_name
 from ovnreserve.model.reservation import Reservation, State
-from ovnreserve.model.steps import PutRecord, Step, WriteAddresses
+from ovnreserve.model.steps import MembersUnchanged, PortUnchanged, PutRecord, Step, WriteAddresses
 from ovnreserve.model.topology import AUTO_RANGE, Port
 from ovnreserve.plan.bind import given, seen
 from ovnreserve.plan.holders import check_adoptable, check_free, check_mac
@@ -41,6 +41,11 @@ from ovnreserve.plan.macs import choose_mac
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
 from ovnreserve.plan.update import plan_update
 from ovnreserve.plan.world import Segment, World
+
+FEW_PORTS = 1000
+"""Up to so many ports, a switch's are compared as a whole when an address is given or a port is pinned: 50 kB."""
+REACH = 64
+"""How many of the lowest free addresses ovn-northd may give away between our look and our commit."""
 
 _FIELDS = ((4, "v4IpAddress", "IPv4"), (6, "v6IpAddress", "IPv6"))
 
@@ -76,7 +81,30 @@ def plan_create(world: World, wanted: Wanted, context: Context) -> Plan:
     steps: list[Step] = [PutRecord(reservation)]
     if port is not None and pins is not None:
         steps.append(WriteAddresses(port.uuid, seen(port), pins, reservation.name))
+    steps += _guards(segment, port, wanted, reservation, context, pinned=pins is not None)
     return Plan("created", reservation, tuple(steps), tuple(_events(reservation, port, pins)), tuple(warnings))
+
+
+def _guards(
+    segment: Segment, port: Port | None, wanted: Wanted, r: Reservation, context: Context, *, pinned: bool
+) -> Iterable[Step]:
+    """What must be as it was seen. Without end somebody may change it: then it is only reported who slipped in."""
+    if port is not None and not pinned:
+        yield PortUnchanged(port.uuid, seen(port))
+    given = wanted.v4 is not None or wanted.v6 is not None
+    few = segment.members <= FEW_PORTS
+    if context.patient and (((pinned or given) and few) or (port is None and _within_reach(segment, wanted, r.v4))):
+        yield MembersUnchanged(segment.switch.uuid)
+
+
+def _within_reach(segment: Segment, wanted: Wanted, address: int | None) -> bool:
+    """May ovn-northd be choosing this address, from the bottom up, for ports that nobody has seen yet?"""
+    space = segment.v4
+    if space is None or address is None or not segment.switch.has_ipam:
+        return False
+    if wanted.v4 is None and not segment.switch.auto and space.free > REACH:
+        return False  # chosen from the top
+    return address <= (space.lowest_free(REACH) or address)
 
 
 def _events(r: Reservation, port: Port | None, pins: frozenset[str] | None) -> Iterable[Event]:

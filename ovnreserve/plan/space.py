@@ -19,6 +19,7 @@ exclude merges into few ranges.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import inf
 from operator import itemgetter
 from typing import Final
 
@@ -68,7 +69,7 @@ class Space:
             elif address in self._infrastructure:
                 pass
             elif quarantined_at is not None:
-                self._quarantine[address] = quarantined_at
+                self._rest(address, quarantined_at)
             else:
                 self.taken.remove(address)
 
@@ -94,10 +95,20 @@ class Space:
     def quarantine(self, address: int, since: float) -> None:
         """Keep a free address from being chosen, as one released at that time."""
         if self._first <= address <= self._last and self.taken.add(address):
-            self._quarantine[address] = since
+            self._rest(address, since)
 
-    def end_quarantine(self, before: float) -> None:
-        """Let addresses go that were released before that time. The oldest stand first, so this stops early."""
+    def _rest(self, address: int, since: float) -> None:
+        is_older = bool(self._quarantine) and since < next(reversed(self._quarantine.values()))
+        self._quarantine[address] = since
+        if is_older:  # what was taken back, or the clock was set back
+            self._quarantine = dict(sorted(self._quarantine.items(), key=itemgetter(1)))
+
+    def end_quarantine(self, before: float, now: float = inf) -> None:
+        """Let addresses go that were released before that time. The oldest stand first, so this stops early. A time
+        in the future, as there is once the clock was set back, counts as now.
+        """
+        if self._quarantine and next(reversed(self._quarantine.values())) > now:
+            self._quarantine = {address: min(since, now) for address, since in self._quarantine.items()}
         while self._quarantine:
             address, since = next(iter(self._quarantine.items()))
             if since > before:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ovnreserve.model.ip import Condition, Status, timestamp
 from ovnreserve.model.reservation import Reservation, State
 from ovnreserve.plan.bind import Verdict, judge
-from ovnreserve.plan.holders import rivals
+from ovnreserve.plan.holders import conflicts
 from ovnreserve.plan.outcome import Event
 from ovnreserve.plan.world import World
 
@@ -39,25 +39,14 @@ def observe(world: World, r: Reservation, before: Observed | None, now: float, *
     """Look at the reservation's port and at who else has its addresses; O(1)."""
     bound = judge(world, r)
     segment = world.segments.get(r.switch)
-    conflicts: list[str] = []
+    found: tuple[str, ...] = ()
     enforced = NOT_ENFORCEABLE
     withheld = False
     if segment is not None and r.state is not State.RELEASING:
-        port = world.port(r.name)
-        own = port if port is not None and port.switch == r.switch else None
-        if r.v4 is not None:
-            conflicts += rivals(world, segment, 4, r.v4, own, r.name)
-            withheld = r.live and r.v4 in segment.withheld
-            if r.live and segment.switch.has_ipam:
-                enforced = AWAITED if awaited and not withheld else UNKNOWN
-        if r.v6 is not None:
-            conflicts += rivals(world, segment, 6, r.v6, own, r.name)
-        holder = segment.reserved_macs.get(r.mac, r.name)
-        if holder != r.name:
-            conflicts.append(f"IP {holder} (MAC {r.mac})")
-        for uuid in segment.port_macs.get(r.mac, ()):
-            if own is None or uuid != own.uuid:
-                conflicts.append(f"logical switch port {world.ports[uuid].name} (MAC {r.mac})")
+        found = conflicts(world, r)
+        withheld = r.live and r.v4 in segment.withheld
+        if r.live and r.v4 is not None and segment.switch.has_ipam:
+            enforced = AWAITED if awaited and not withheld else UNKNOWN
     elif r.state is State.RELEASING:
         enforced = UNKNOWN
     if before is None:
@@ -67,9 +56,9 @@ def observe(world: World, r: Reservation, before: Observed | None, now: float, *
             before.since[0] if before.state is r.state else now,
             before.since[1] if (before.enforced, before.withheld) == (enforced, withheld) else now,
             before.since[2] if before.bound.status == bound.status else now,
-            before.since[3] if bool(before.conflicts) == bool(conflicts) else now,
+            before.since[3] if bool(before.conflicts) == bool(found) else now,
         )
-    return Observed(r.state, bound, tuple(dict.fromkeys(conflicts)), enforced, withheld, since)
+    return Observed(r.state, bound, found, enforced, withheld, since)
 
 
 def remarks(name: str, before: Observed | None, now: Observed) -> Iterator[Event]:
@@ -80,12 +69,12 @@ def remarks(name: str, before: Observed | None, now: Observed) -> Iterator[Event
         known is None or (known.reason, known.message) != (bound.reason, bound.message)
     ):
         yield Event("Warning", bound.reason, name, bound.message)
-    conflicts = before.conflicts if before is not None else ()
+    others = before.conflicts if before is not None else ()
     for holder in now.conflicts:
-        if holder not in conflicts:
+        if holder not in others:
             yield Event("Warning", "Conflicted", name, f"also held by {holder}")
-    if conflicts and not now.conflicts:
-        yield Event("Normal", "ConflictResolved", name, f"not held any more by {', '.join(conflicts)}")
+    if others and not now.conflicts:
+        yield Event("Normal", "ConflictResolved", name, f"not held any more by {', '.join(others)}")
 
 
 def phase(r: Reservation, observed: Observed) -> str:

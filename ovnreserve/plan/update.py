@@ -17,6 +17,13 @@ def plan_update(r: Reservation, wanted: Wanted, context: Context) -> Plan:
     Conflict.
     """
     _check_version(r, wanted.resource_version)
+    _check_spec(r, wanted)
+    labels = {key: value for key, value in wanted.labels.items() if key not in OUR_LABELS}
+    return _relabel(r, {**r.labels, **labels}, {**r.annotations, **wanted.annotations}, context)
+
+
+def _check_spec(r: Reservation, wanted: Wanted) -> None:
+    """Raises Invalid naming every field of the spec that is given and differs."""
     spec = (
         ("subnet", r.subnet, wanted.subnet),
         ("podName", r.pod_name, wanted.pod_name),
@@ -39,26 +46,27 @@ def plan_update(r: Reservation, wanted: Wanted, context: Context) -> Plan:
     ]
     if errors:
         raise Invalid.because(r.name, errors)
-    labels = {key: value for key, value in wanted.labels.items() if key not in OUR_LABELS}
-    return _relabel(r, {**r.labels, **labels}, {**r.annotations, **wanted.annotations}, context)
 
 
 class Patch(NamedTuple):
     """A merge patch of labels and annotations; None removes one. `version` is the resourceVersion it is for, "" for
-    any.
+    any. `wanted` is the document that the patch makes, where it says something of the spec.
     """
 
     name: str
     labels: dict[str, str | None]
     annotations: dict[str, str | None]
     version: str = ""
+    wanted: Wanted | None = None
 
 
 def plan_patch(r: Reservation | None, patch: Patch, context: Context) -> Plan:
-    """Raises NotFound, or Conflict if the version is another."""
+    """Raises NotFound, Conflict if the version is another, Invalid if the spec is."""
     if r is None:
         raise NotFound.of("ips", patch.name)
     _check_version(r, patch.version)
+    if patch.wanted is not None:
+        _check_spec(r, patch.wanted)
     ours = {key: value for key, value in patch.labels.items() if key not in OUR_LABELS}
     return _relabel(r, _merged(r.labels, ours), _merged(r.annotations, patch.annotations), context)
 

@@ -11,6 +11,7 @@ look-ups, and the cost of a change does not grow with the number of ports.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import inf
 from typing import Any, NamedTuple
 
 from ovnreserve.model import exclude_ips
@@ -31,13 +32,14 @@ NOT_TOPOLOGY = frozenset({PORTS, SWITCHES, "NB_Global", "DNS"})
 
 class Touched(NamedTuple):
     """Whom changes concern: reservations by name, switches whose exclude_ips changed, switches of which anything did,
-    and ports that ovn-northd gave another address (before, after).
+    ports that ovn-northd gave another address (before, after), and switches that came.
     """
 
     names: set[str]
     excludes: set[str]
     switches: set[str]
     moved: list[tuple[Port, Port]]
+    came: set[str]
 
 
 class Segment:
@@ -51,6 +53,8 @@ class Segment:
         """What our part of exclude_ips should be: the IPv4 addresses of live reservations, but for those withheld."""
         self.withheld: set[int] = set()
         """Reserved addresses that would renumber somebody's running dynamic port if they were excluded."""
+        self.members = 0
+        """How many ports the switch has."""
         self.pending: set[str] = set()
         self.port_addresses: dict[tuple[int, int], set[str]] = {}
         self.reserved: dict[tuple[int, int], str] = {}
@@ -89,6 +93,22 @@ class Segment:
 
     def space(self, family: int) -> Space | None:
         return self.v4 if family == 4 else self.v6
+
+    @property
+    def networks(self) -> tuple[Cidr | None, Cidr | None]:
+        return self.v4.cidr if self.v4 else None, self.v6.cidr if self.v6 else None
+
+    def concerned(self, networks: tuple[Cidr | None, Cidr | None], claims: Claims | None) -> set[str]:
+        """The reservations for which something is not as it was with these networks and claims."""
+        if networks != self.networks:
+            return set(self.reservations)
+        before, now = (((found.v4, found.v6) if found else ({}, {})) for found in (claims, self.claims))
+        names: set[str] = set()
+        for family, old, new in zip((4, 6), before, now, strict=True):
+            if old is not new and old != new:
+                changed = {address for address, _holder in old.items() ^ new.items()}
+                names.update(self.reserved[family, a] for a in changed if (family, a) in self.reserved)
+        return names
 
     def set_networks(self, v4: Cidr | None, v6: Cidr | None) -> None:
         """Take these networks; spaces of a changed network are built anew from the holders."""
@@ -133,6 +153,7 @@ class Segment:
     # ---- holders ---------------------------------------------------------------------------------------------------
 
     def add_port(self, port: Port) -> None:
+        self.members += 1
         macs, v4, v6 = port.own()
         for family, addresses in ((4, v4), (6, v6)):
             space = self.space(family)
@@ -150,6 +171,7 @@ class Segment:
             _count(self.dhcp, options, +1)
 
     def remove_port(self, port: Port) -> None:
+        self.members -= 1
         macs, v4, v6 = port.own()
         for family, addresses in ((4, v4), (6, v6)):
             space = self.space(family)
@@ -218,6 +240,10 @@ class World:
         self._dhcp: dict[str, int] = {}
         self._quarantines: set[str] = set()
         self._infrastructure: Infrastructure | None = None
+        self._review_all = False
+        self._unreviewed: list[str] = []
+        self._stale: set[str] = set()
+        """Reservations for which something came or went with a switch's networks or other holders of addresses."""
 
     # ---- questions -------------------------------------------------------------------------------------------------
 
@@ -245,12 +271,40 @@ class World:
         switch = segment.switch
         key = (infrastructure, switch.v4, switch.v6, segment.theirs, frozenset(segment.dhcp))
         if segment.settled_for != key:
+            before = segment.networks, segment.claims
             v4, v6 = (switch.v4, switch.v6) if switch.is_subnet else self._router_networks(segment)
             segment.set_networks(v4, v6)
             claims = infrastructure.claims(switch.uuid, v4, v6, special=segment.special, dhcp=segment.dhcp)
             segment.set_others(claims)
             segment.settled_for = key
+            self._stale.update(segment.concerned(*before))
         return segment
+
+    @property
+    def has_unreviewed(self) -> bool:
+        return self._review_all or bool(self._unreviewed)
+
+    def review(self, limit: int) -> None:
+        """Bring some switches with reservations up to date, of those that whatever else holds addresses may concern."""
+        if self._review_all:
+            self._review_all = False
+            self._unreviewed = [uuid for uuid, segment in self.segments.items() if segment.reservations]
+        for _ in range(min(limit, len(self._unreviewed))):
+            segment = self.segments.get(self._unreviewed.pop())
+            if segment is not None:
+                self.settled(segment)
+
+    def take_stale(self) -> set[str]:
+        """The reservations of which something was found to have changed since the last call, by bringing switches up
+        to date.
+        """
+        stale, self._stale = self._stale, set()
+        return stale
+
+    def _outdate(self) -> None:
+        """The index of what else holds addresses is of yesterday, and so may be what reservations look like."""
+        self._infrastructure = None
+        self._review_all = True
 
     def attached_routers(self, segment: Segment) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
         """(Logical_Router_Port, its Logical_Router) rows of the routers that the switch is attached to."""
@@ -285,8 +339,8 @@ class World:
             columns is None or "options" in columns for columns in changes.rows.get("NB_Global", {}).values()
         )
         if options_changed or changes.rows.keys() - NOT_TOPOLOGY:
-            self._infrastructure = None
-        touched = Touched(set(), set(), set(), [])
+            self._outdate()
+        touched = Touched(set(), set(), set(), [], set())
         rows = tables.get(SWITCHES, {})
         for uuid, columns in changes.rows.get(SWITCHES, {}).items():
             if columns is None or columns - {"ports"}:
@@ -323,10 +377,15 @@ class World:
                 if r.switch == uuid:
                     segment.add_reservation(r)
             touched.excludes.add(uuid)
+            touched.came.add(uuid)
+            touched.names.update(segment.reservations)
         elif (switch.exclude_ips, switch.mark) != (segment.switch.exclude_ips, segment.switch.mark):
             touched.excludes.add(uuid)
         if columns is None or columns - {"ports", "other_config", "external_ids"}:
-            self._infrastructure = None
+            self._outdate()
+        if _shape(switch) != _shape(segment.switch):
+            touched.names.update(segment.reservations)
+            self._unreviewed.append(uuid)
         segment.switch = switch
         self.by_name.setdefault(switch.name, set()).add(uuid)
 
@@ -355,7 +414,7 @@ class World:
             for port in (old, new)
             if port is not None
         ):
-            self._infrastructure = None
+            self._outdate()
 
     def _index(self, port: Port, sign: int) -> None:
         segment = self.segments.get(port.switch or "")
@@ -367,7 +426,7 @@ class World:
             before = options in self._dhcp
             _count(self._dhcp, options, sign)
             if before != (options in self._dhcp):
-                self._infrastructure = None
+                self._outdate()
 
     def _rivals(self, port: Port) -> Iterator[str]:
         """The reservations whose address or MAC the port has."""
@@ -433,15 +492,20 @@ class World:
             space.quarantine(address, since)
             self._quarantines.add(switch)
 
-    def end_quarantine(self, before: float) -> None:
-        """Let addresses be chosen again that were released before that time."""
+    def end_quarantine(self, before: float, now: float = inf) -> None:
+        """Let addresses be chosen again that were released before that time; what was in the future, was now."""
         for switch in list(self._quarantines):
             segment = self.segments.get(switch)
             spaces = list(segment.spaces) if segment is not None else []
             for space in spaces:
-                space.end_quarantine(before)
+                space.end_quarantine(before, now)
             if not any(space.quarantined for space in spaces):
                 self._quarantines.discard(switch)
+
+
+def _shape(switch: Switch) -> tuple[Any, ...]:
+    """What of a switch its reservations' conditions depend on."""
+    return switch.name, switch.v4, switch.v6, switch.has_ipam
 
 
 def _discard(index: dict[Any, set[str]], key: Any, member: str) -> None:
