@@ -25,12 +25,13 @@ from typing import Any, Final, NamedTuple, NoReturn
 import structlog
 
 from ovnreserve import __version__
-from ovnreserve.api import server
+from ovnreserve.api import limits, server
 from ovnreserve.api.app import Api
 from ovnreserve.api.appctl import Appctl
-from ovnreserve.engine import Engine
+from ovnreserve.engine import Engine, Entry
 from ovnreserve.engine.writer import QUARANTINE
 from ovnreserve.ledger.ledger import Ledger, LedgerError
+from ovnreserve.model.errors import Unavailable
 from ovnreserve.northbound.connection import Northbound, use_tls
 from ovnreserve.service import AlreadyRunning, Notifier, Pidfile
 
@@ -194,6 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.umask(0o077)
         options.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         with Pidfile(options.run_dir):
+            limits.raise_descriptor_limit()
             sys.setswitchinterval(SWITCH_INTERVAL)
             gc.set_threshold(*GC_THRESHOLDS)
             use_tls(options.private_key, options.certificate, options.ca_cert)
@@ -232,7 +234,9 @@ class _Daemon:
         )
         socket_path = options.run_dir / f"{PROGRAM}.sock"
         self._server = server.Server(
-            server.listen(socket_path), socket_path, lambda: Api(self._engine, ledger_path, options.db).application()
+            server.listen(socket_path),
+            socket_path,
+            lambda: Api(self._engine, self._journal, ledger_path, options.db).application(),
         )
         commands: dict[str, Callable[[list[str]], str]] = {
             "exit": self._appctl_exit,
@@ -262,6 +266,13 @@ class _Daemon:
         self._appctl.close()
         _log.info("stopped")
         return self._code
+
+    def _journal(self, name: str | None) -> list[Entry]:
+        """For the API, in any thread."""
+        try:
+            return self._engine.journal(name)
+        except LedgerError as error:
+            raise Unavailable(f"the journal cannot be read now: {error}", kind="events") from None
 
     def _tidy(self) -> None:
         """Collect old garbage while nobody waits, and keep what is left out of later collections."""

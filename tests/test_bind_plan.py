@@ -176,6 +176,8 @@ def test_a_port_that_is_no_workload_cannot_use_the_ip() -> None:
         ({"pod": "default/virt-launcher-vm-1-x7z2k"}, "VirtualMachine", None),
         ({"pod": "other/virt-launcher-vm-1-x7z2k"}, "VirtualMachine",
          "external_ids:pod=other/virt-launcher-vm-1-x7z2k, the reservation is for default/vm-1"),
+        ({"pod": "default/virt-launcher-vm-2-x7z2k"}, "VirtualMachine",
+         "external_ids:pod=default/virt-launcher-vm-2-x7z2k, the reservation is for default/vm-1"),
         ({"pod": "default/virt-launcher-vm-1-x7z2k"}, "",
          "external_ids:pod=default/virt-launcher-vm-1-x7z2k, the reservation is for default/vm-1"),
         ({"namespace": "other"}, "", "external_ids:namespace=other, the reservation is for namespace default"),

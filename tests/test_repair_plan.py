@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ovnreserve.model.addresses import parse_v4
 from ovnreserve.model.reservation import Reservation, State
 from ovnreserve.model.steps import PutRecord, WriteAddresses, WriteExcludes
-from ovnreserve.plan.outcome import Defer, Plan
+from ovnreserve.plan.outcome import Defer, Event, Plan
 from ovnreserve.plan.repair import is_written, plan_repair, plan_resume
 
 NAME = "vm-1.default"
@@ -69,7 +69,10 @@ def test_what_somebody_rewrote_is_written_again(cloud: Cloud, excludes: str | No
     cloud.reserve(switch)
     cloud.write_excludes(switch)
     rewrite(cloud, switch, excludes)
-    assert repair(cloud, switch) == Plan("repaired", None, (WriteExcludes(switch, frozenset()),))
+    plan = repair(cloud, switch)
+    assert (plan.result, plan.reservation, plan.steps) == ("repaired", None, (WriteExcludes(switch, frozenset()),))
+    message = f'exclude_ips of logical switch net ({switch}) was "{excludes or ""}": our part is written again'
+    assert plan.events == (Event("Warning", "Repaired", "net", message),)
     cloud.write_excludes(switch)
     assert cloud.segment(switch).theirs == (excludes or "")
     assert repair(cloud, switch) == Plan("unchanged")
@@ -90,7 +93,8 @@ def test_the_address_of_somebody_elses_dynamic_port_is_withheld_and_that_is_said
     cloud.port(switch, "thief", "dynamic", assigned=f"{MAC} 10.0.0.9")
     plan = repair(cloud, switch)
     assert plan.steps == (WriteExcludes(switch, NINE),)
-    [event] = plan.events
+    repaired, event = plan.events
+    assert (repaired.reason, repaired.name) == ("Repaired", "net")
     assert (event.type, event.reason, event.name) == ("Warning", "Withheld", NAME)
     assert event.message == f"ovn-northd gave {MAC} 10.0.0.9 to port thief; not excluded until it leaves"
     cloud.segment(switch).withhold(NINE)
@@ -103,7 +107,11 @@ def test_a_withheld_address_is_excluded_once_its_port_has_left(cloud: Cloud) -> 
     port = cloud.port(switch, "thief", "dynamic", assigned=f"{MAC} 10.0.0.9")
     cloud.segment(switch).withhold(NINE)
     cloud.delete_port(port)
-    assert repair(cloud, switch).steps == (WriteExcludes(switch, frozenset()),)
+    plan = repair(cloud, switch)
+    assert plan.steps == (WriteExcludes(switch, frozenset()),)
+    [event] = plan.events
+    message = f"exclude_ips of logical switch net ({switch}): 10.0.0.9, withheld until now, is excluded again"
+    assert event == Event("Normal", "Repaired", "net", message)
 
 
 @pytest.mark.parametrize("columns", [{"up": True}, {"ids": {"pod": "default/other"}}])
@@ -209,9 +217,12 @@ def test_its_port_is_bound_by_the_same_transaction_once(cloud: Cloud, assigned: 
     ]
 
 
-@pytest.mark.parametrize("state", [State.HELD, State.INTENDED])
-def test_without_its_switch_a_reservation_fails(cloud: Cloud, state: State) -> None:
-    r = cloud.reserve("gone", state=state)
+def test_what_was_acknowledged_waits_for_its_switch_to_be_back(cloud: Cloud) -> None:
+    assert resume(cloud, cloud.reserve("gone")) == Plan("unchanged")
+
+
+def test_without_its_switch_what_was_never_acknowledged_fails(cloud: Cloud) -> None:
+    r = cloud.reserve("gone", state=State.INTENDED)
     plan = resume(cloud, r)
     message = "logical switch net (gone) does not exist any more"
     assert plan.reservation == r.with_(state=State.FAILED, message=message, resource_version=77)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from ovnreserve.model.errors import AlreadyExists, Conflict, Invalid, NoAvailableAddress, NotFound, Refused
 from ovnreserve.model.reservation import Reservation, State
-from ovnreserve.model.steps import PutRecord, UpdateRecord, WriteAddresses
+from ovnreserve.model.steps import MembersUnchanged, PortUnchanged, PutRecord, UpdateRecord, WriteAddresses
+from ovnreserve.plan import reserve
 from ovnreserve.plan.outcome import Defer, Plan
 from ovnreserve.plan.reserve import plan_apply, plan_create
 from ovnreserve.plan.update import Patch, plan_patch, plan_update
@@ -344,11 +345,12 @@ def test_everything_that_is_wrong_is_named_at_once(cloud: Cloud) -> None:
 
 def test_a_static_port_is_adopted_as_it_is(cloud: Cloud) -> None:
     switch = cloud.switch(v6="fd00::/64")
-    cloud.port(switch, NAME, f"{MAC} 10.0.0.5 fd00::5")
+    port = cloud.port(switch, NAME, f"{MAC} 10.0.0.5 fd00::5")
     plan = create(cloud)
     assert plan.reservation is not None
     assert plan.reservation.port_addresses == f"{MAC} 10.0.0.5 fd00::5"
-    assert plan.steps == (PutRecord(plan.reservation),)
+    seen = (frozenset({f"{MAC} 10.0.0.5 fd00::5"}), None, "")
+    assert plan.steps == (PutRecord(plan.reservation), PortUnchanged(port, seen))
     assert plan.warnings == ()
 
 
@@ -365,9 +367,16 @@ def test_adopting_a_dynamic_port_pins_it_in_the_transaction_that_excludes_its_ad
     assert plan.steps == (
         PutRecord(plan.reservation),
         WriteAddresses(port, seen, frozenset({f"{MAC} 10.0.0.2", *kept}), NAME),
+        MembersUnchanged(switch),
     )
     assert [event.reason for event in plan.events] == ["Reserved", "Binding"]
     assert plan.events[1].message == f"pinned port {NAME} {MAC} 10.0.0.2"
+
+
+def test_what_ovn_northd_chose_for_a_port_that_is_static_by_now_is_not_adopted(cloud: Cloud) -> None:
+    switch = cloud.switch()
+    cloud.port(switch, NAME, f"{MAC} 10.0.0.5", assigned=f"{MAC} 10.0.0.2")
+    assert created(cloud).port_addresses == f"{MAC} 10.0.0.5"
 
 
 def test_of_a_port_with_more_addresses_the_first_of_each_family_are_reserved_with_a_warning(cloud: Cloud) -> None:
@@ -654,3 +663,38 @@ def test_whatever_is_reserved_was_nobodys(seed: int) -> None:
         assert r.mac not in held.port_macs.keys() | macs
         macs.add(r.mac)
         cloud.world.put(r)
+
+
+# ---- what must not have changed by the time it is written ------------------------------------------------------------
+
+
+def is_guarded(plan: Plan) -> bool:
+    return any(isinstance(step, MembersUnchanged) for step in plan.steps)
+
+
+@pytest.mark.parametrize("given_", [{"v4": "10.0.0.77"}, {"v6": "fd00::77"}])
+def test_a_given_address_is_guarded_by_the_switchs_ports(cloud: Cloud, given_: dict[str, str]) -> None:
+    cloud.switch(v6="fd00::/64")
+    assert is_guarded(create(cloud, **given_))
+    assert not is_guarded(create(cloud, **given_, patient=False))
+
+
+def test_an_address_chosen_from_the_top_is_not_guarded(cloud: Cloud) -> None:
+    cloud.switch()
+    assert not is_guarded(create(cloud))
+
+
+def test_an_automatic_address_that_ovn_northd_may_be_choosing_is_guarded(cloud: Cloud) -> None:
+    cloud.switch(subnet="10.0.0.0/27")
+    assert is_guarded(create(cloud))
+
+
+def test_on_a_switch_of_many_ports_only_what_ovn_northd_may_be_choosing_is_guarded(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reserve, "FEW_PORTS", 2)
+    switch = cloud.switch()
+    for number in range(3):
+        cloud.port(switch, f"port-{number}", "unknown")
+    assert is_guarded(create(cloud, v4=f"10.0.0.{1 + reserve.REACH}"))
+    assert not is_guarded(create(cloud, v4=f"10.0.0.{2 + reserve.REACH}"))

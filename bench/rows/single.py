@@ -55,8 +55,8 @@ def table(taken: Taken, _scale: Scale) -> Table:
     result = Table(
         NAME,
         "2. One reservation through the socket, one client, ms",
-        ("reserved before", "ours p50", "ours p99", "daemon's CPU", "ovn-nbctl p50", "ovsdbapp p50", "limit p50", "ledger + database",
-         "ours : limit", "ovn-nbctl : ours", "ovsdbapp : ours", "goal", ""),
+        ("reserved before", "ours p50", "ours p99", "daemon's CPU", "ovn-nbctl p50", "ovsdbapp p50", "limit p50",
+         "ledger + database", "ours : limit", "ovn-nbctl : ours", "ovsdbapp : ours", "goal", ""),
     )  # fmt: skip
     for level, row in taken.items():
         result.keep(str(level), row)

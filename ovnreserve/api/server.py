@@ -9,13 +9,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-_log = structlog.get_logger(__name__)
-
-BACKLOG = 1024
+from ovnreserve.api import limits
 
 
 def listen(path: Path) -> socket.socket:
@@ -27,7 +24,7 @@ def listen(path: Path) -> socket.socket:
         listener.bind(str(path))
     finally:
         os.umask(before)
-    listener.listen(BACKLOG)
+    listener.listen(limits.BACKLOG)
     listener.setblocking(False)
     return listener
 
@@ -62,10 +59,11 @@ class Server:
             application = self._make()
         finally:
             self._ready.set()
+        asyncio.get_running_loop().set_exception_handler(limits.on_loop_error)
         config = uvicorn.Config(
-            application, http="httptools", loop="asyncio", lifespan="off", log_config=None, access_log=False,
+            application, http=limits.protocol(), loop="asyncio", lifespan="off", log_config=None, access_log=False,
             server_header=False, proxy_headers=False, timeout_graceful_shutdown=3, timeout_keep_alive=75,
-            backlog=BACKLOG,
+            backlog=limits.BACKLOG,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         await self._server.serve(sockets=[self._listener])

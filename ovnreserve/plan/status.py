@@ -25,7 +25,9 @@ _CANNOT_USE = frozenset({"WrongSubnet", "IdentityMismatch", "NotAWorkload", "Add
 
 
 class Observed(NamedTuple):
-    """`enforced` is one of the words above; `since` when Reserved, Enforced, Bound and Conflicted last changed."""
+    """`enforced` is one of the words above; `since` when Reserved, Enforced, Bound and Conflicted last changed; `lost`
+    the reason and message of why what is held keeps its addresses from nobody, if so.
+    """
 
     state: State
     bound: Verdict
@@ -33,6 +35,7 @@ class Observed(NamedTuple):
     enforced: str
     withheld: bool
     since: tuple[float, float, float, float]
+    lost: tuple[str, str] | None = None
 
 
 def observe(world: World, r: Reservation, before: Observed | None, now: float, *, awaited: bool) -> Observed:
@@ -45,20 +48,36 @@ def observe(world: World, r: Reservation, before: Observed | None, now: float, *
     if segment is not None and r.state is not State.RELEASING:
         found = conflicts(world, r)
         withheld = r.live and r.v4 in segment.withheld
-        if r.live and r.v4 is not None and segment.switch.has_ipam:
+        has_ipam = segment.switch.has_ipam and segment.v4 is not None and r.v4 is not None and r.v4 in segment.v4.cidr
+        if r.live and has_ipam:
             enforced = AWAITED if awaited and not withheld else UNKNOWN
     elif r.state is State.RELEASING:
         enforced = UNKNOWN
+    lost = _lost(world, r)
     if before is None:
         since = (now, now, now, now)
     else:
         since = (
-            before.since[0] if before.state is r.state else now,
+            before.since[0] if (before.state, before.lost) == (r.state, lost) else now,
             before.since[1] if (before.enforced, before.withheld) == (enforced, withheld) else now,
             before.since[2] if before.bound.status == bound.status else now,
             before.since[3] if bool(before.conflicts) == bool(found) else now,
         )
-    return Observed(r.state, bound, found, enforced, withheld, since)
+    return Observed(r.state, bound, found, enforced, withheld, since, lost)
+
+
+def _lost(world: World, r: Reservation) -> tuple[str, str] | None:
+    """Is what is held still of a switch? Until the database was seen once, it is."""
+    if r.state is not State.HELD or not world.tables:
+        return None
+    segment = world.segments.get(r.switch)
+    if segment is None:
+        return "SubnetMissing", f"logical switch {r.subnet} ({r.switch}) does not exist; kept until it is back"
+    for family, address, shown in zip((4, 6), (r.v4, r.v6), (r.addresses[0], r.addresses[-1]), strict=True):
+        space = segment.space(family)
+        if address is not None and space is not None and address not in space.cidr:
+            return "OutsideSubnet", f"{shown} is outside of {space.cidr}, which subnet {segment.switch.name} is now"
+    return None
 
 
 def remarks(name: str, before: Observed | None, now: Observed) -> Iterator[Event]:
@@ -73,6 +92,11 @@ def remarks(name: str, before: Observed | None, now: Observed) -> Iterator[Event
     for holder in now.conflicts:
         if holder not in others:
             yield Event("Warning", "Conflicted", name, f"also held by {holder}")
+    lost = before.lost if before is not None else None
+    if now.lost is not None and now.lost != lost:
+        yield Event("Warning", now.lost[0], name, now.lost[1])
+    elif lost is not None and now.lost is None and now.state is State.HELD:
+        yield Event("Normal", "SubnetBack", name, f"not so any more: {lost[1]}")
     if others and not now.conflicts:
         yield Event("Normal", "ConflictResolved", name, f"not held any more by {', '.join(others)}")
 
@@ -85,6 +109,8 @@ def phase(r: Reservation, observed: Observed) -> str:
             return "Releasing"
         case State.FAILED:
             return "Failed"
+    if observed.lost is not None:
+        return "Pending"
     return "Bound" if observed.bound.status else "Reserved"
 
 
@@ -94,7 +120,7 @@ def render(r: Reservation, observed: Observed) -> Status:
     return Status(
         phase(r, observed),
         (
-            _reserved(r, times[0]),
+            _reserved(r, observed, times[0]),
             _enforced(observed, times[1]),
             Condition("Bound", str(observed.bound.status), observed.bound.reason, observed.bound.message, times[2]),
             _conflicted(observed, times[3]),
@@ -102,7 +128,7 @@ def render(r: Reservation, observed: Observed) -> Status:
     )
 
 
-def _reserved(r: Reservation, since: str) -> Condition:
+def _reserved(r: Reservation, observed: Observed, since: str) -> Condition:
     match r.state:
         case State.INTENDED:
             return Condition("Reserved", "False", "Pending", "not yet seen in the northbound database", since)
@@ -110,6 +136,8 @@ def _reserved(r: Reservation, since: str) -> Condition:
             return Condition("Reserved", "False", "Failed", r.message, since)
         case State.RELEASING:
             return Condition("Reserved", "True", "Releasing", "excluded until ovn-northd has seen the release", since)
+    if observed.lost is not None:
+        return Condition("Reserved", "False", *observed.lost, since)
     return Condition("Reserved", "True", "Reserved", f"{', '.join(r.addresses)} is kept for {r.name}", since)
 
 
@@ -123,7 +151,7 @@ def _enforced(observed: Observed, since: str) -> Condition:
         return Condition("Enforced", "True", "Seen", "ovn-northd has seen the exclusion", since)
     if observed.enforced == UNKNOWN:
         return Condition("Enforced", "Unknown", "NotAwaited", "nobody has waited for ovn-northd (--wait=sb)", since)
-    message = "ovn-northd excludes IPv4 addresses only, and only where other_config:subnet is set"
+    message = "ovn-northd excludes IPv4 addresses only, and only within other_config:subnet"
     return Condition("Enforced", "False", "NotEnforceable", message, since)
 
 
