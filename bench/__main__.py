@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -144,6 +145,7 @@ def machine() -> dict[str, Any]:
     """What the figures depend on."""
     return {
         "date": time.strftime("%Y-%m-%d"),
+        "revision": _revision(),
         "cpus": os.cpu_count(),
         "load before": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
@@ -151,6 +153,13 @@ def machine() -> dict[str, Any]:
         "ovsdbapp": metadata.version("ovsdbapp"),
         "json parser of ovs": _parser(),
     }
+
+
+def _revision() -> str:
+    """Of the tree that is measured, with a + if it has been changed since."""
+    asked = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    done = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def _parser() -> str:

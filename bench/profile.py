@@ -73,7 +73,7 @@ ROWS = [*_WORK, _RELEASE, allocator.NAME, status.NAME]
 
 
 @contextmanager
-def _watched(command: list[str], stacks: Stacks) -> Iterator[None]:
+def _watched(command: list[str], stacks: Stacks) -> Iterator[subprocess.Popen[bytes]]:
     """Have py-spy sample what `command` says until the end of the block; its samples go to `stacks`."""
     with tempfile.TemporaryDirectory(prefix="ovnreserve-") as directory:
         out = Path(directory, "stacks")
@@ -90,11 +90,11 @@ def _watched(command: list[str], stacks: Stacks) -> Iterator[None]:
                 raise BenchError(f"py-spy: {told.decode(errors='replace').strip()}")
             told += line
         try:
-            yield
+            yield spy
         finally:
             if spy.poll() is None:
                 spy.send_signal(signal.SIGINT)
-            spy.communicate(timeout=60)
+            spy.wait(60)
         for line in out.read_text().splitlines() if out.exists() else ():
             stack, _, count = line.rpartition(" ")
             stacks[tuple(stack.split(";"))] += int(count)
@@ -214,9 +214,9 @@ def main() -> int:
             _imports()
         elif options.row == ALLOCATOR:
             stacks: Stacks = Counter()
-            command = [*spy, "--", sys.executable, "-m", "bench", "--rows", ALLOCATOR, "--quick", "--repeats", "20"]
-            with _watched(["--duration", "600", *command], stacks):
-                pass
+            command = [*spy, "--", sys.executable, "-m", "bench", "--rows", ALLOCATOR, "--quick"]
+            with _watched(command, stacks) as spy:
+                spy.stdout.read()  # to the end of the benchmark
             _print("allocator: the whole benchmark, preparations and peers included", stacks)
         else:
             stacks, seconds = daemon(options.row, options.reserved, spy)

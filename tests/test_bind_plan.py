@@ -153,6 +153,14 @@ def test_a_port_on_another_subnet_cannot_use_the_ip(addresses: list[str]) -> Non
     assert site.verdict() == Verdict(False, "WrongSubnet", f"port {NAME} is on logical switch other, the IP on net")
 
 
+def test_a_port_on_another_switch_of_the_same_name_is_told_from_it() -> None:
+    site = Site()
+    other = site.cloud.switch("net")
+    site.port("dynamic", on=other)
+    where = f"logical switch net ({other}), the IP on another of that name ({site.r.switch})"
+    assert site.verdict() == Verdict(False, "WrongSubnet", f"port {NAME} is on {where}")
+
+
 def test_a_port_on_no_switch_cannot_use_the_ip() -> None:
     site = Site()
     site.port("dynamic", on=None)
@@ -178,6 +186,8 @@ def test_a_port_that_is_no_workload_cannot_use_the_ip() -> None:
          "external_ids:pod=other/virt-launcher-vm-1-x7z2k, the reservation is for default/vm-1"),
         ({"pod": "default/virt-launcher-vm-2-x7z2k"}, "VirtualMachine",
          "external_ids:pod=default/virt-launcher-vm-2-x7z2k, the reservation is for default/vm-1"),
+        ({"pod": "default/virt-launcher-vm-10-x7z2k"}, "VirtualMachine",
+         "external_ids:pod=default/virt-launcher-vm-10-x7z2k, the reservation is for default/vm-1"),
         ({"pod": "default/virt-launcher-vm-1-x7z2k"}, "",
          "external_ids:pod=default/virt-launcher-vm-1-x7z2k, the reservation is for default/vm-1"),
         ({"namespace": "other"}, "", "external_ids:namespace=other, the reservation is for namespace default"),

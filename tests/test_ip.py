@@ -202,7 +202,7 @@ def test_an_empty_document_lacks_all_that_is_required() -> None:
         ({"v6IpAddress": "10.0.0.5"}, ("spec.v6IpAddress", "FieldValueInvalid",
                                        'Invalid value: "10.0.0.5": must be an IPv6 address')),
         ({"v4IpAddress": 5}, ("spec.v4IpAddress", "FieldValueInvalid", "Invalid value: 5: must be a string")),
-        ({"nodeName": ["a"]}, ("spec.nodeName", "FieldValueInvalid", "Invalid value: ['a']: must be a string")),
+        ({"nodeName": ["a"]}, ("spec.nodeName", "FieldValueInvalid", "Invalid value: a list: must be a string")),
         ({"ipAddress": "10.0.0.5,x"}, ("spec.ipAddress", "FieldValueInvalid",
                                        'Invalid value: "10.0.0.5,x": must be IPv4, IPv6 or both')),
         ({"ipAddress": "10.0.0.5", "v4IpAddress": "10.0.0.6"},

@@ -301,6 +301,14 @@ def test_what_is_known_of_others_is_kept_and_counted_beside(path: Path) -> None:
 # ---- journal and quarantine ------------------------------------------------------------------------------------------
 
 
+def test_a_journal_that_is_not_there_or_no_database_is_an_error_of_the_ledger(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="cannot be read"):
+        read_journal(tmp_path / "gone?mode=rw")
+    (tmp_path / "text").write_text("no database" * 100)
+    with pytest.raises(LedgerError, match="cannot be read"):
+        read_journal(tmp_path / "text")
+
+
 def test_the_journal_is_read_from_beside_while_the_daemon_writes(ledger: Ledger) -> None:
     lines = [Entry(float(n), "Normal", "Reserved", "ab"[n % 2], f"u{n}", f"line {n}") for n in range(10)]
     ledger.commit(journal=lines[:5])

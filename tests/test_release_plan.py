@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from builders import MAC, NOW, Cloud, contents, context
+from builders import MAC, NOW, Cloud, contents, context, uuid_of
 
 from ovnreserve.model.reservation import Reservation, State
 from ovnreserve.model.steps import Barrier, DeletePort, DropRecord, UpdateRecord
@@ -54,6 +54,10 @@ def elsewhere(cloud: Cloud) -> str:
     return cloud.port(cloud.switch("other"), NAME, "dynamic")
 
 
+def recreated(cloud: Cloud) -> str:
+    return cloud.port(cloud.switch("net"), NAME, "dynamic")
+
+
 def port(**columns: Any) -> Any:
     def add(cloud: Cloud) -> str:
         [switch] = cloud.world.segments
@@ -66,6 +70,7 @@ def port(**columns: Any) -> Any:
     ("add", "why"),
     [
         (elsewhere, "logical switch other, the IP is on net"),
+        (recreated, f"logical switch net ({uuid_of(2)}), the IP is on another of that name ({uuid_of(1)})"),
         (lambda cloud: cloud.port(None, NAME, "dynamic"), "logical switch (none), the IP is on net"),
         (port(type="router"), "type router"),
         (port(ids={"pod": "default/other"}), "external_ids:pod=default/other, the reservation is for default/vm-1"),

@@ -614,6 +614,14 @@ def test_a_patch_for_another_version_is_refused() -> None:
     assert plan_patch(R, Patch(NAME, {"b": "2"}, {}, "5"), context()).result == "configured"
 
 
+def test_a_patch_of_the_spec_may_only_say_what_is_there() -> None:
+    assert plan_patch(R, Patch(NAME, {}, {}, wanted=wanted()), context()) == Plan("unchanged", R)
+    with pytest.raises(Invalid, match="field is immutable"):
+        plan_patch(R, Patch(NAME, {"b": "2"}, {}, wanted=wanted(subnet="other")), context())
+    with pytest.raises(NotFound):
+        plan_patch(None, Patch(NAME, {}, {}, wanted=wanted()), context())
+
+
 def test_labelling_what_failed_writes_no_record_of_it() -> None:
     """A record says that the address is held."""
     failed = R.with_(state=State.FAILED)

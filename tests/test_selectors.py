@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovnreserve.api.selectors import Requirement, matches, parse
+from ovnreserve.api.selectors import Requirement, matches, matches_fields, parse, parse_fields
 from ovnreserve.model.errors import BadRequest
 
 LABELS = {"app": "web", "tier": "front", "empty": "", "ovn.kubernetes.io/subnet": "net"}
@@ -97,3 +97,29 @@ def test_what_is_written_is_read_and_all_of_it_must_hold(wanted: list[Requiremen
 @given(requirements, st.dictionaries(names, values))
 def test_the_opposite_picks_just_the_others(r: Requirement, labels: dict[str, str]) -> None:
     assert matches([r], labels) != matches([r._replace(wanted=not r.wanted)], labels)
+
+
+# ---- field selectors -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("", True),
+        ("metadata.name=a", True),
+        ("metadata.name==a", True),
+        ("metadata.name!=a", False),
+        ("metadata.name=b", False),
+        ("metadata.name=a,type!=b", True),
+        ("type=", True),
+    ],
+)
+def test_a_field_selector_looks_at_the_path(text: str, wanted: bool) -> None:
+    fields = parse_fields(text, ("metadata.name", "type"))
+    assert matches_fields(fields, {"metadata": {"name": "a"}}) is wanted
+
+
+@pytest.mark.parametrize("text", ["spec.subnet=a", "metadata.name", "=a", "metadata.name>a"])
+def test_a_field_that_is_not_supported_is_refused_and_the_others_are_named(text: str) -> None:
+    with pytest.raises(BadRequest, match=r"metadata\.name$"):
+        parse_fields(text, ("metadata.name",))

@@ -256,6 +256,17 @@ def test_one_in_quarantine_is_chosen_before_none_and_the_one_released_first() ->
     assert space.choose() == parse_v4("10.0.0.2")
 
 
+def test_a_time_in_the_future_counts_as_now_once_the_clock_was_set_back() -> None:
+    space = space_of("10.0.0.0/24")
+    for octet, released in ((4, 9000.0), (5, 100.0), (6, 101.0)):
+        space.quarantine(parse_v4(f"10.0.0.{octet}"), released)
+    assert list(space.quarantined.values()) == [100.0, 101.0, 9000.0]
+    space.end_quarantine(100.0, 102.0)
+    assert dict(space.quarantined) == {parse_v4("10.0.0.6"): 101.0, parse_v4("10.0.0.4"): 102.0}
+    space.end_quarantine(102.0, 104.0)
+    assert not space.quarantined
+
+
 def test_an_address_that_somebody_holds_is_in_no_quarantine() -> None:
     space, address = space_of("10.0.0.0/24"), parse_v4("10.0.0.254")
     space.hold(address)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from builders import MAC, Cloud, contents
+from builders import MAC, Cloud, contents, reservation
 
 from ovnreserve.model.addresses import parse_v4
 from ovnreserve.model.ip import Condition, timestamp
 from ovnreserve.model.reservation import Reservation, State
 from ovnreserve.plan.outcome import Event
 from ovnreserve.plan.status import Observed, observe, remarks, render
+from ovnreserve.plan.world import World
 
 NAME = "vm-1.default"
 OURS = "02:6f:76:00:00:09"
@@ -86,6 +87,47 @@ def test_reserved_says_what_keeps_the_address(state: State, status: str, reason:
     assert site.condition("Reserved") == Condition("Reserved", status, reason, message, timestamp(100))
 
 
+def test_what_is_held_waits_for_its_switch_and_says_so() -> None:
+    site = Site()
+    site.look()
+    row = site.cloud.tables["Logical_Switch"].pop(site.switch)
+    assert site.cloud.sync().names == {NAME}
+    seen, site.seen = site.seen, observe(site.cloud.world, site.r, site.seen, 200.0, awaited=True)
+    message = f"logical switch net ({site.switch}) does not exist; kept until it is back"
+    status = render(site.r, site.seen)
+    assert status.phase == "Pending"
+    assert status.conditions[0] == Condition("Reserved", "False", "SubnetMissing", message, timestamp(200))
+    assert (status.conditions[1].status, status.conditions[1].reason) == ("False", "NotEnforceable")
+    assert list(remarks(NAME, seen, site.seen)) == [Event("Warning", "SubnetMissing", NAME, message)]
+    site.cloud.tables["Logical_Switch"][site.switch] = row
+    assert site.cloud.sync().names == {NAME}
+    assert notes(site) == [Event("Normal", "SubnetBack", NAME, f"not so any more: {message}")]
+    assert site.phase() == "Reserved"
+
+
+def test_before_the_database_was_seen_no_switch_is_missing() -> None:
+    world, r = World(), reservation("unseen")
+    world.put(r)
+    assert render(r, observe(world, r, None, 100.0, awaited=False)).phase == "Reserved"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"subnet": "10.0.1.0/24", "ipv6_prefix": "fd00::"}, "10.0.0.9 is outside of 10.0.1.0/24"),
+        ({"subnet": "10.0.0.0/24", "ipv6_prefix": "fd01::"}, "fd00::9 is outside of fd01::/64"),
+    ],
+)
+def test_what_the_subnet_does_not_hold_any_more_is_not_reserved(config: dict[str, str], message: str) -> None:
+    site = Site(prefix="fd00::/64", v6="fd00::9")
+    assert site.said("Reserved") == ("True", "Reserved")
+    assert site.cloud.change("Logical_Switch", site.switch, other_config=config).names == {NAME}
+    found = site.condition("Reserved", now=200.0)
+    assert (found.status, found.reason, found.last_transition_time) == ("False", "OutsideSubnet", timestamp(200))
+    assert found.message == f"{message}, which subnet net is now"
+    assert site.phase() == "Pending"
+
+
 # ---- Enforced --------------------------------------------------------------------------------------------------------
 
 
@@ -106,6 +148,14 @@ def test_enforced_is_unknown_until_somebody_waited() -> None:
 )
 def test_where_northd_excludes_nothing_nothing_is_enforced(where: dict[str, Any]) -> None:
     site = Site(**where)
+    assert site.said("Enforced", awaited=True) == ("False", "NotEnforceable")
+
+
+@pytest.mark.parametrize("config", [{}, {"subnet": "10.0.1.0/24"}])
+def test_what_northd_excludes_no_more_is_enforced_no_more(config: dict[str, str]) -> None:
+    site = Site()
+    assert site.said("Enforced", awaited=True) == ("True", "Seen")
+    assert site.cloud.change("Logical_Switch", site.switch, other_config=config).names == {NAME}
     assert site.said("Enforced", awaited=True) == ("False", "NotEnforceable")
 
 

@@ -75,6 +75,7 @@ def test_start_up_is_finished_when_the_daemon_says_so_however_long_it_takes(unit
     assert service["TimeoutStartSec"] == ["infinity"]
     assert service["TimeoutStopSec"] == ["30"]
     assert service["Restart"] == ["on-failure"]
+    assert service["LimitNOFILE"] == ["65536"]
 
 
 def test_the_northbound_database_is_wanted_and_waited_for_but_not_required(unit):

@@ -74,6 +74,15 @@ def test_where_nothing_happened_nothing_is_to_be_done(site: Site) -> None:
     assert site.take() == []
 
 
+def test_a_switch_that_is_back_has_the_records_written_that_are_missing(site: Site) -> None:
+    row = site.cloud.tables["Logical_Switch"].pop(site.switch)
+    site.delete("DNS", site.record)
+    assert site.planned() == [[]], "it waits for its switch"
+    site.cloud.tables["Logical_Switch"][site.switch] = row
+    site.tasks.look_at(site.cloud.sync(), site.cloud.replica.take_records())
+    assert site.planned() == [[PutRecord]]
+
+
 def test_a_reservations_port_that_comes_is_bound(site: Site) -> None:
     site.port(NAME, "dynamic")
     assert site.tasks.waiting

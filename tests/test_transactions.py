@@ -224,6 +224,16 @@ def test_a_name_that_is_freed_and_taken_again_in_one_transaction_gets_a_new_row(
     ]
 
 
+def test_a_port_that_comes_with_a_name_taken_again_is_not_guarded_by_the_record_that_went(cloud: Cloud) -> None:
+    cloud.record(R)
+    anew = R.with_(uid="another")
+    bind = WriteAddresses("p", SEEN, frozenset({"x"}), NAME)
+    operations = [operation for _blame, operation in ours(build(cloud, DropRecord(R), PutRecord(anew), bind))]
+    assert [(operation["op"], operation["table"]) for operation in operations] == [
+        ("delete", "DNS"), ("insert", "DNS"), ("wait", "Logical_Switch_Port"), ("update", "Logical_Switch_Port"),
+    ]  # fmt: skip
+
+
 # ---- ports -----------------------------------------------------------------------------------------------------------
 
 

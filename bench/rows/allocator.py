@@ -8,6 +8,7 @@ one would take from the shelf: netaddr.IPSet, and the runs in a sortedcontainers
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable
@@ -28,7 +29,8 @@ IPSET = "netaddr.IPSet"
 SORTED_DICT = "SortedDict"
 _SCATTERED = 100_000
 _QUARANTINED = 10_000
-_SECONDS_AGO = 60.0
+_now = itertools.count(1.0)
+"""Times of release; they only grow, as they do unless the clock is set back."""
 _IPSET_OPERATIONS = 5
 
 
@@ -141,8 +143,8 @@ def _contenders(case: Case, operations: int) -> tuple[dict[str, Contender], int]
     space.set_others({}, case.excluded(cidr))
     for address in held:
         space.hold(address)
-    for i, address in enumerate(rng.sample(held, case.quarantined)):
-        space.let_go(address, _SECONDS_AGO + i)
+    for address in rng.sample(held, case.quarantined):
+        space.let_go(address, next(_now))
     if not held:  # something has to be there to be released
         held = [_take(space) for _ in range(operations)]
         for address in held:
@@ -204,8 +206,8 @@ def _from_quarantine(space: Space, operations: int) -> Sample:
             chosen.append(address)  # type: ignore[arg-type]
     expect(len(set(chosen)) == operations, "an address was chosen twice")
     with Clock(time.thread_time) as release:
-        for i, address in enumerate(chosen):
-            space.let_go(address, _SECONDS_AGO * 1000 + i)
+        for address in chosen:
+            space.let_go(address, next(_now))
     return {"choose": choose.seconds / operations * 1e6, "release": release.seconds / operations * 1e6}
 
 

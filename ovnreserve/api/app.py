@@ -99,9 +99,9 @@ class Api:
         fields = _fields(request, "metadata.name")
         version = self._published.version
         pairs = self._published.all_ips()
-        found = [
-            document(r, seen) for r, seen in pairs if selectors.matches_fields(fields, {"metadata": {"name": r.name}})
-        ]
+        if fields:
+            pairs = [pair for pair in pairs if selectors.matches_fields(fields, {"metadata": {"name": pair[0].name}})]
+        found = [document(r, seen) for r, seen in pairs]
         items = [ip for ip in found if selectors.matches(wanted, ip.metadata.labels)]
         metadata = {"resourceVersion": str(version)}
         return json({"apiVersion": API_VERSION, "kind": "IPList", "metadata": metadata, "items": items})

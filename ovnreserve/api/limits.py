@@ -1,7 +1,7 @@
 """How many clients may be connected at once, so that the daemon never runs out of file descriptors.
 
 Connections beyond `most_connections` are answered 503 and closed at once, whether they ask anything or not. asyncio
-accepts up to a backlog of them before it hands over the first, so that the limit leaves room for these, and for the
+accepts up to AT_ONCE of them before it hands over the first, so that the limit leaves room for these, and for the
 daemon's own files.
 """
 
@@ -20,7 +20,12 @@ from ovnreserve.model.errors import Unavailable
 
 _log = structlog.get_logger(__name__)
 
-BACKLOG: Final = 128
+BACKLOG: Final = 1024
+"""Connections that the kernel keeps for us. A client with a timeout has EAGAIN at once where it is full."""
+
+AT_ONCE: Final = 64
+"""Connections that asyncio accepts in one turn of its loop."""
+
 MAX_DESCRIPTORS: Final = 65_536
 _QUIET: Final = 1.0
 _SHARE: Final = 4

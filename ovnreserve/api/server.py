@@ -29,6 +29,14 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
+class _Uvicorn(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Uvicorn has one number for the kernel's backlog and for how many are accepted at once."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(limits.BACKLOG)
+
+
 class Server:
     """uvicorn with httptools over a socket that is already listening. `make` is called in its event loop."""
 
@@ -63,7 +71,7 @@ class Server:
         config = uvicorn.Config(
             application, http=limits.protocol(), loop="asyncio", lifespan="off", log_config=None, access_log=False,
             server_header=False, proxy_headers=False, timeout_graceful_shutdown=3, timeout_keep_alive=75,
-            backlog=limits.BACKLOG,
+            backlog=limits.AT_ONCE,
         )  # fmt: skip
-        self._server = uvicorn.Server(config)
+        self._server = _Uvicorn(config)
         await self._server.serve(sockets=[self._listener])

@@ -98,7 +98,8 @@ class Commits:
                 self._queue.waiting.extend(batch.doubtful)
                 self._queue.pause(_LEDGER_RETRY)
                 return
-        self._publisher.changed(work.name for work, _plan in batch.planned)
+        # What is being released is there until the database says that it is gone.
+        self._publisher.changed(work.name for work, plan in batch.planned if plan.result != "released")
         operations = Operations(self._northbound.replica)
         if needs_northbound:
             operations.build(batch.steps, batch.excludes(), revision.encode(self._ledger.vector), barrier=batch.barrier)
@@ -156,10 +157,11 @@ class Commits:
         held: list[str] = []
         releasing: list[Reservation] = []
         waiting: list[tuple[Work, Answer]] = []
+        before = batch.before
         for planned in batch.planned:
             work, plan = planned
             self._tasks.done(work)
-            answer = self._acknowledge(batch, planned, held, releasing)
+            answer = self._acknowledge(planned, before.get(work.name), held, releasing)
             if batch.barrier and work.wait_sb and plan.result != "deleted":
                 waiting.append((work, answer))
                 if work.ticket is not None:
@@ -180,12 +182,13 @@ class Commits:
             until = max(work.ticket.deadline for work, _answer in waiting if work.ticket is not None)
             self.barriers.add(Awaited(target, until, partial(self._enforced, waiting, target, self._publisher.mark)))
 
-    def _acknowledge(self, batch: Batch, planned: Planned, held: list[str], releasing: list[Reservation]) -> Answer:
+    def _acknowledge(
+        self, planned: Planned, before: Reservation | None, held: list[str], releasing: list[Reservation]
+    ) -> Answer:
         """The plan is carried out: its reservation is held, or on its way out, or gone."""
         work, plan = planned
         r = plan.reservation
         if plan.result == "released":
-            before = batch.before.get(work.name)
             if before is not None:
                 self._settlement.drop(before)
         elif r is not None and r.state is State.INTENDED and self._world.reservations.get(r.name) is r:

@@ -110,6 +110,10 @@ class Publisher:
                 continue
             seen = observe(self._world, r, before[1] if before else None, now, awaited=name in self._enforced)
             ips[name] = (r, seen)
+            if seen.lost is not None:
+                self._enforced.discard(name)
+            elif before is not None and before[1].lost is not None:
+                self.committed((name,))
             self._remarks.extend(remarks(name, before[1] if before else None, seen))
         self._ips.clear()
         self._published.version = self._next_version()

@@ -144,6 +144,7 @@ class Engine:
         self._look()
         self._take_requests(arrived)
         self._commits.advance()
+        self._check_barriers()  # ovn-northd's answer may have come together with the commit's
         self._follow_state()
         self._start_batch()
         self._inbox.expire(time.monotonic(), self._uncertain)
@@ -224,7 +225,10 @@ class Engine:
                 self._report_moved(before, after)
             self.published.ports = len(self.world.ports)
             self.published.subnet_count = len(self.world.segments)
-        row = replica.nb_global()
+        self._check_barriers()
+
+    def _check_barriers(self) -> None:
+        row = self._northbound.replica.nb_global()
         sb_cfg = row["sb_cfg"] if row is not None and self._northbound.complete else None
         self._commits.barriers.check(sb_cfg, time.monotonic())
 

@@ -46,23 +46,28 @@ class TokenRuns(Runs):
     Of 10k scattered tokens, writing all anew takes 4 ms, writing the few that changed and joining all 0.2 ms.
     """
 
-    __slots__ = ("_tokens",)
+    __slots__ = ("_text", "_tokens")
 
     def __init__(self, runs: Iterable[tuple[int, int]] = ()) -> None:
         super().__init__(runs)
         self._tokens = _Tokens(self._lasts)
+        self._text: str | None = None
 
     def text(self) -> str:
         """The canonical text: sorted, merged, `a` or `a..b`, single spaces. "" if nothing is excluded."""
-        return " ".join(map(self._tokens.__getitem__, self._firsts))
+        if self._text is None:
+            self._text = " ".join(map(self._tokens.__getitem__, self._firsts))
+        return self._text
 
     def _put(self, first: int, last: int) -> None:
         super()._put(first, last)
         self._tokens.pop(first, None)
+        self._text = None
 
     def _drop(self, first: int) -> None:
         super()._drop(first)
         self._tokens.pop(first, None)
+        self._text = None
 
 
 class _Tokens(dict[int, str]):

@@ -174,9 +174,8 @@ def read_patch(document: Any, name: str) -> tuple[dict[str, Any], str]:
 
 def merged(ip: IP, spec: dict[str, Any]) -> Wanted:
     """The document that a merge patch of `spec` makes of an IP. Raises Invalid."""
-    old = {
-        key: list(value) if isinstance(value, tuple) else value for key, value in msgspec.to_builtins(ip.spec).items()
-    }
+    fields = msgspec.structs.asdict(ip.spec)
+    old = {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
     if {"v4IpAddress", "v6IpAddress"} & spec.keys():
         del old["ipAddress"]  # it says the same in other words, and would only contradict
     elif "ipAddress" in spec:
