@@ -16,6 +16,7 @@ from ovnreserve.model.steps import Barrier, DropRecord, PutRecord, Step, UpdateR
 from ovnreserve.plan.reconcile import Verdicts
 
 NAME = "vm-1.default"
+INFINITE = float("inf")
 NOTHING = Verdicts([], [], [], [], [], [], [])
 
 
@@ -70,7 +71,7 @@ def site() -> Site:
 
 
 def test_where_nothing_happened_nothing_is_to_be_done(site: Site) -> None:
-    assert not site.tasks.waiting
+    assert site.tasks.due == INFINITE
     assert site.take() == []
 
 
@@ -85,9 +86,9 @@ def test_a_switch_that_is_back_has_the_records_written_that_are_missing(site: Si
 
 def test_a_reservations_port_that_comes_is_bound(site: Site) -> None:
     site.port(NAME, "dynamic")
-    assert site.tasks.waiting
+    assert site.tasks.due == 0
     assert site.planned() == [[WriteAddresses]]
-    assert not site.tasks.waiting
+    assert site.tasks.due == INFINITE
 
 
 @pytest.mark.parametrize(("name", "addresses"), [("other", "dynamic"), (NAME, f"{MAC} 10.0.0.5"), (NAME, "unknown")])
@@ -139,10 +140,21 @@ def test_only_what_is_held_needs_its_record(state: State) -> None:
     assert site.planned() == []
 
 
-def test_what_we_have_written_ourselves_is_no_news(site: Site) -> None:
-    site.change("DNS", site.record, external_ids=external_ids_of(site.r.with_(labels={"a": "b"})))
-    site.tasks.wrote([NAME])
+def test_what_we_have_written_is_looked_at_again_and_is_no_news_if_it_stands(site: Site) -> None:
+    site.tasks.look_after([NAME], [site.switch])
     assert site.planned() == []
+
+
+def test_what_somebody_undid_in_the_moment_we_wrote_it_is_done_again(site: Site) -> None:
+    before = dict(site.cloud.tables["Logical_Switch"][site.switch]["other_config"])
+    site.cloud.change("Logical_Switch", site.switch, other_config={**before, "exclude_ips": "10.0.0.1"})
+    del site.cloud.tables["DNS"][site.record]
+    site.cloud.sync()
+    site.cloud.replica.take_records()
+    site.tasks.look_after([NAME], [site.switch])
+    kinds = site.planned()
+    assert any(PutRecord in steps for steps in kinds)
+    assert any(WriteExcludes in steps for steps in kinds)
 
 
 def test_a_record_of_somebody_elses_is_none_of_our_business(site: Site) -> None:
@@ -217,9 +229,11 @@ def test_a_release_of_which_the_first_transaction_was_lost_begins_again() -> Non
 
 def test_a_release_that_northd_has_seen_is_finished_once() -> None:
     site = Site(state=State.RELEASING, deleted=5)
-    site.tasks.release_seen([NAME])
-    site.tasks.release_seen([NAME, "gone.default"])
-    assert site.planned() == [[DropRecord], []]
+    gone = site.r.with_(name="gone.default", uid="gone")
+    another = site.r.with_(uid="another")
+    site.tasks.release_seen([site.r])
+    site.tasks.release_seen([site.r, gone, another])
+    assert site.planned() == [[DropRecord], [], []]
 
 
 def test_deleting_what_does_not_exist_is_not_found(site: Site) -> None:
