@@ -82,7 +82,8 @@ def test_conditions_follow_the_switch(site: Site) -> None:
     told(site, name, "Enforced", "False", "NotEnforceable")
     site.nb("ls-del", switch)
     told(site, name, "Reserved", "False", "SubnetMissing")
-    assert {"OutsideSubnet", "SubnetMissing"} <= {reason for reason, _message in site.events(name)}
+    expected = {"OutsideSubnet", "SubnetMissing"}
+    wait_until(lambda: expected <= {reason for reason, _message in site.events(name)}, what="both are in the journal")
 
 
 def test_a_router_and_nat_that_come_to_a_reserved_address_are_conflicts(site: Site) -> None:

@@ -48,7 +48,7 @@ class Settlement:
         self._soon()
 
     def _soon(self) -> None:
-        self.due = time.monotonic() + AFTER
+        self.due = min(self.due, time.monotonic() + AFTER)
 
     def commit_with(self, puts: list[Reservation], drops: list[str], journal: list[Entry], *, count: bool) -> None:
         """Commit these, and everything to be settled with them, in one ledger transaction. Raises LedgerError; then
