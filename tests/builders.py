@@ -27,8 +27,9 @@ from ovnreserve.model.reservation import (
 from ovnreserve.northbound.columns import COLUMNS, INTEGER, MAP, OPTIONAL, SCALAR, SET, Kind
 from ovnreserve.northbound.replica import Replica
 from ovnreserve.plan.outcome import Context
+from ovnreserve.plan.segment import Segment
 from ovnreserve.plan.space import Space
-from ovnreserve.plan.world import Segment, Touched, World
+from ovnreserve.plan.world import Touched, World
 
 Row = dict[str, Any]
 Tables = dict[str, dict[str, Row]]

@@ -213,6 +213,28 @@ def test_before_is_what_was_before_the_first_of_several_plans(cloud: Cloud) -> N
     assert cloud.world.reservations[r.name] is r
 
 
+def test_what_one_plan_lets_go_another_of_the_same_batch_has_to_wait_for(cloud: Cloud) -> None:
+    """The ledger lets go once the database has, and will not have it twice."""
+    switch = cloud.switch()
+    batch = Batch(cloud.world)
+    leaving = cloud.reserve(switch, v6="fd00::9", state=State.RELEASING)
+    fields: list[dict[str, str]] = [{"v4": "10.0.0.9"}, {"mac": leaving.mac}, {"v4": "10.0.0.10"}, {}]
+    accept(batch, plan_finish(leaving))
+    plans = [plan_create(cloud.world, wanted("vm-2.default", **given_), context()) for given_ in fields]
+    assert [batch.has_to_wait(plan) for plan in plans] == [True, True, False, False]
+    assert not any(Batch(cloud.world).has_to_wait(plan) for plan in plans)
+
+
+def test_what_would_write_exclude_ips_of_a_switch_waits_for_its_repair(cloud: Cloud) -> None:
+    switch = cloud.switch()
+    r = cloud.reserve(cloud.switch("other"), "vm-3.default")
+    batch = Batch(cloud.world)
+    batch.unrepaired.add(switch)
+    assert batch.has_to_wait(plan_create(cloud.world, wanted("vm-2.default"), context()))
+    assert not batch.has_to_wait(plan_patch(r, Patch(r.name, {"a": "b"}, {}), context()))
+    assert not batch.has_to_wait(Plan("unchanged"))
+
+
 def test_a_barrier_is_asked_for_by_a_step_or_by_a_client_that_waits(cloud: Cloud) -> None:
     cloud.switch()
     nobody, client, step = Batch(cloud.world), Batch(cloud.world), Batch(cloud.world)

@@ -49,6 +49,7 @@ class Batch:
         self._withheld: dict[str, frozenset[int]] = {}
         self._quarantined: list[tuple[str, int, int, float]] = []
         self._switches: dict[str, None] = {}
+        self._freed: set[tuple[str, int | str | None]] = set()
         self.unrepaired: set[str] = set()
         """Switches whose repair waits for ovn-northd. Their exclude_ips is left alone until then: it may lack an
         address that somebody is about to be given.
@@ -58,7 +59,11 @@ class Batch:
         return bool(self.planned or self.doubtful)
 
     def has_to_wait(self, plan: Plan) -> bool:
-        """Would the plan have exclude_ips written of a switch that is not repaired yet?"""
+        """Would the plan have exclude_ips written of a switch that is not repaired yet, or give away what another plan
+        of the batch lets go, and the ledger has still on its list?
+        """
+        if self._freed and plan.reservation is not None and not self._freed.isdisjoint(_claims(plan.reservation)):
+            return True
         return bool(self.unrepaired) and not self.unrepaired.isdisjoint(
             step.reservation.switch for step in plan.steps if isinstance(step, PutRecord | UpdateRecord | DropRecord)
         )
@@ -92,6 +97,7 @@ class Batch:
                     if world.reservations.get(r.name) is r:
                         self._keep(r.name)
                         self._keep_switch(r.switch)
+                        self._freed.update(_claims(r))
                         world.drop(r.name, quarantined_at=now)
                 case WriteExcludes(switch, withheld):
                     self._switches[switch] = None
@@ -189,3 +195,7 @@ def _switches_of(plan: Plan) -> set[str]:
             case WriteExcludes(switch) | MembersUnchanged(switch) | DeletePort(_, switch):
                 switches.add(switch)
     return switches
+
+
+def _claims(r: Reservation) -> list[tuple[str, int | str | None]]:
+    return [(r.switch, claim) for claim in (r.v4, r.v6, r.mac) if claim is not None]

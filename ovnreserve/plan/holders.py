@@ -13,7 +13,8 @@ from ovnreserve.model.errors import Conflict
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.topology import Port
 from ovnreserve.plan.infrastructure import refers_only
-from ovnreserve.plan.world import Segment, World
+from ovnreserve.plan.segment import Segment
+from ovnreserve.plan.world import World
 
 
 def holders(world: World, segment: Segment, family: int, address: int, own: Port | None, name: str) -> Iterable[str]:

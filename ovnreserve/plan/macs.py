@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from random import Random
 
-from ovnreserve.plan.world import Segment, World
+from ovnreserve.plan.segment import Segment
+from ovnreserve.plan.world import World
 
 PREFIXES = ("02:6f:76", "06:6f:76")
 _HEX = [f"{byte:02x}" for byte in range(256)]

@@ -22,7 +22,8 @@ from ovnreserve.model.steps import PutRecord, Step, WriteAddresses, WriteExclude
 from ovnreserve.plan.bind import judge, seen
 from ovnreserve.plan.holders import check_free
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
-from ovnreserve.plan.world import Segment, World
+from ovnreserve.plan.segment import Segment
+from ovnreserve.plan.world import World
 
 _SHOWN: Final = 200
 """Characters of somebody's exclude_ips that the journal quotes."""

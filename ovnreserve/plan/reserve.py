@@ -39,8 +39,9 @@ from ovnreserve.plan.holders import check_adoptable, check_free, check_mac
 from ovnreserve.plan.identity import contradiction
 from ovnreserve.plan.macs import choose_mac
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
+from ovnreserve.plan.segment import Segment
 from ovnreserve.plan.update import plan_update
-from ovnreserve.plan.world import Segment, World
+from ovnreserve.plan.world import World
 
 FEW_PORTS = 1000
 """Up to so many ports, a switch's are compared as a whole when an address is given or a port is pinned: 50 kB."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ovnreserve.model import exclude_ips
 from ovnreserve.model.addresses import Cidr, parse_either
 from ovnreserve.model.ip import Subnet
-from ovnreserve.plan.world import Segment, World
+from ovnreserve.plan.segment import Segment
+from ovnreserve.plan.world import World
 
 
 def describe_subnet(world: World, segment: Segment) -> Subnet | None:

@@ -14,14 +14,11 @@ from collections.abc import Iterator, Mapping
 from math import inf
 from typing import Any, NamedTuple
 
-from ovnreserve.model import exclude_ips
 from ovnreserve.model.addresses import Cidr, parse_cidr
-from ovnreserve.model.exclude_ips import TokenRuns
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.topology import Port, RowChanges, Switch, port_of, switch_of
-from ovnreserve.plan.holdings import Claims
 from ovnreserve.plan.infrastructure import Infrastructure
-from ovnreserve.plan.space import Space
+from ovnreserve.plan.segment import Segment, count, discard
 
 Rows = Mapping[str, Mapping[str, Any]]
 
@@ -40,190 +37,6 @@ class Touched(NamedTuple):
     switches: set[str]
     moved: list[tuple[Port, Port]]
     came: set[str]
-
-
-class Segment:
-    """One logical switch with all that holds addresses on it."""
-
-    def __init__(self, switch: Switch) -> None:
-        self.switch = switch
-        self.v4: Space | None = None
-        self.v6: Space | None = None
-        self.excluded = TokenRuns()
-        """What our part of exclude_ips should be: the IPv4 addresses of live reservations, but for those withheld."""
-        self.withheld: set[int] = set()
-        """Reserved addresses that would renumber somebody's running dynamic port if they were excluded."""
-        self.members = 0
-        """How many ports the switch has."""
-        self.pending: set[str] = set()
-        self.port_addresses: dict[tuple[int, int], set[str]] = {}
-        self.reserved: dict[tuple[int, int], str] = {}
-        self.reserved_macs: dict[str, str] = {}
-        self.port_macs: dict[str, set[str]] = {}
-        self.special: set[str] = set()
-        """Ports that say something about addresses beyond their own, and localnet ports."""
-        self.dhcp: dict[str, int] = {}
-        """DHCP_Options that ports of the switch use, with the number of ports."""
-        self.reservations: set[str] = set()
-        self.claims: Claims | None = None
-        self.bad_excludes: str | None = None
-        self.settled_for: Any = None
-        self._others: tuple[str, Claims] | None = None
-        self._split: tuple[tuple[str | None, str | None], tuple[str, str]] = ((None, None), ("", ""))
-
-    @property
-    def ours(self) -> str:
-        """Our part of exclude_ips, as it is in the database."""
-        return self._parts()[0]
-
-    @property
-    def theirs(self) -> str:
-        """The operator's part of exclude_ips, byte for byte."""
-        return self._parts()[1]
-
-    def _parts(self) -> tuple[str, str]:
-        whole = (self.switch.exclude_ips, self.switch.mark)
-        if self._split[0] != whole:
-            self._split = (whole, exclude_ips.split(whole[0] or "", whole[1]))
-        return self._split[1]
-
-    @property
-    def spaces(self) -> Iterator[Space]:
-        return (space for space in (self.v4, self.v6) if space is not None)
-
-    def space(self, family: int) -> Space | None:
-        return self.v4 if family == 4 else self.v6
-
-    @property
-    def networks(self) -> tuple[Cidr | None, Cidr | None]:
-        return self.v4.cidr if self.v4 else None, self.v6.cidr if self.v6 else None
-
-    def concerned(self, networks: tuple[Cidr | None, Cidr | None], claims: Claims | None) -> set[str]:
-        """The reservations for which something is not as it was with these networks and claims."""
-        if networks != self.networks:
-            return set(self.reservations)
-        before, now = (((found.v4, found.v6) if found else ({}, {})) for found in (claims, self.claims))
-        names: set[str] = set()
-        for family, old, new in zip((4, 6), before, now, strict=True):
-            if old is not new and old != new:
-                changed = {address for address, _holder in old.items() ^ new.items()}
-                names.update(self.reserved[family, a] for a in changed if (family, a) in self.reserved)
-        return names
-
-    def set_networks(self, v4: Cidr | None, v6: Cidr | None) -> None:
-        """Take these networks; spaces of a changed network are built anew from the holders."""
-        if (self.v4.cidr if self.v4 else None) != v4:
-            self.v4 = self._new_space(4, v4, self.v4)
-            self._others = None
-        if (self.v6.cidr if self.v6 else None) != v6:
-            self.v6 = self._new_space(6, v6, self.v6)
-            self._others = None
-
-    def _new_space(self, family: int, cidr: Cidr | None, before: Space | None) -> Space | None:
-        if cidr is None:
-            return None
-        space = Space(cidr)
-        for (fam, address), ports in self.port_addresses.items():
-            if fam == family:
-                for _ in ports:
-                    space.hold(address)
-        for fam, address in self.reserved:
-            if fam == family:
-                space.hold(address)
-        for address, since in before.quarantined.items() if before else ():
-            space.quarantine(address, since)
-        return space
-
-    def set_others(self, claims: Claims) -> None:
-        """Take note of the infrastructure's addresses and of the operator's excludes."""
-        theirs = self.theirs
-        if self._others == (theirs, claims):
-            return
-        self._others = (theirs, claims)
-        self.claims = claims
-        self.bad_excludes = None
-        if self.v4 is not None:
-            cidr = self.v4.cidr
-            parsed = exclude_ips.parse(theirs, cidr.first, cidr.prefixlen)
-            self.bad_excludes = parsed.error
-            self.v4.set_others(claims.v4, parsed.ranges)
-        if self.v6 is not None:
-            self.v6.set_others(claims.v6, ())
-
-    # ---- holders ---------------------------------------------------------------------------------------------------
-
-    def add_port(self, port: Port) -> None:
-        self.members += 1
-        macs, v4, v6 = port.own()
-        for family, addresses in ((4, v4), (6, v6)):
-            space = self.space(family)
-            for address in addresses:
-                self.port_addresses.setdefault((family, address), set()).add(port.uuid)
-                if space is not None:
-                    space.hold(address)
-        for mac in macs:
-            self.port_macs.setdefault(mac, set()).add(port.uuid)
-        if port.pending:
-            self.pending.add(port.uuid)
-        if port.special or port.type == "localnet":
-            self.special.add(port.uuid)
-        for options in port.dhcp:
-            _count(self.dhcp, options, +1)
-
-    def remove_port(self, port: Port) -> None:
-        self.members -= 1
-        macs, v4, v6 = port.own()
-        for family, addresses in ((4, v4), (6, v6)):
-            space = self.space(family)
-            for address in addresses:
-                _discard(self.port_addresses, (family, address), port.uuid)
-                if space is not None:
-                    space.let_go(address)
-        for mac in macs:
-            _discard(self.port_macs, mac, port.uuid)
-        self.pending.discard(port.uuid)
-        self.special.discard(port.uuid)
-        for options in port.dhcp:
-            _count(self.dhcp, options, -1)
-
-    def add_reservation(self, r: Reservation, *, withheld: bool = False) -> None:
-        self.reservations.add(r.name)
-        if not r.live:
-            return
-        self.reserved_macs[r.mac] = r.name
-        for family, address in ((4, r.v4), (6, r.v6)):
-            if address is not None:
-                self.reserved[family, address] = r.name
-                space = self.space(family)
-                if space is not None:
-                    space.hold(address)
-        if r.v4 is not None:
-            (self.withheld if withheld else self.excluded).add(r.v4)
-
-    def remove_reservation(self, r: Reservation, quarantined_at: float | None) -> None:
-        self.reservations.discard(r.name)
-        if not r.live:
-            return
-        del self.reserved_macs[r.mac]
-        for family, address in ((4, r.v4), (6, r.v6)):
-            if address is not None:
-                del self.reserved[family, address]
-                space = self.space(family)
-                if space is not None:
-                    space.let_go(address, quarantined_at)
-        if r.v4 is not None:
-            if r.v4 in self.withheld:
-                self.withheld.discard(r.v4)
-            else:
-                self.excluded.remove(r.v4)
-
-    def withhold(self, addresses: frozenset[int]) -> None:
-        """Leave exactly these reserved addresses out of our part of exclude_ips."""
-        for address in addresses - self.withheld:
-            self.excluded.remove(address)
-        for address in self.withheld - addresses:
-            self.excluded.add(address)
-        self.withheld = set(addresses)
 
 
 class World:
@@ -364,7 +177,7 @@ class World:
         segment = self.segments.get(uuid)
         touched.switches.add(uuid)
         if segment is not None:
-            _discard(self.by_name, segment.switch.name, uuid)
+            discard(self.by_name, segment.switch.name, uuid)
         if row is None:
             if segment is not None:
                 touched.names.update(segment.reservations)
@@ -421,10 +234,10 @@ class World:
         if segment is not None:
             (segment.add_port if sign > 0 else segment.remove_port)(port)
         for mac in port.own()[0]:
-            _count(self.macs, mac, sign)
+            count(self.macs, mac, sign)
         for options in port.dhcp:
             before = options in self._dhcp
-            _count(self._dhcp, options, sign)
+            count(self._dhcp, options, sign)
             if before != (options in self._dhcp):
                 self._outdate()
 
@@ -452,7 +265,7 @@ class World:
         self.drop(r.name)
         self.reservations[r.name] = r
         if r.live:
-            _count(self.macs, r.mac, +1)
+            count(self.macs, r.mac, +1)
         if segment is not None:
             segment.add_reservation(r, withheld=withheld)
 
@@ -465,7 +278,7 @@ class World:
         if r is None:
             return
         if r.live:
-            _count(self.macs, r.mac, -1)
+            count(self.macs, r.mac, -1)
         segment = self.segments.get(r.switch)
         if segment is not None:
             if quarantined_at is not None:
@@ -506,19 +319,3 @@ class World:
 def _shape(switch: Switch) -> tuple[Any, ...]:
     """What of a switch its reservations' conditions depend on."""
     return switch.name, switch.v4, switch.v6, switch.has_ipam
-
-
-def _discard(index: dict[Any, set[str]], key: Any, member: str) -> None:
-    members = index.get(key)
-    if members is not None:
-        members.discard(member)
-        if not members:
-            del index[key]
-
-
-def _count(counts: dict[str, int], key: str, sign: int) -> None:
-    number = counts.get(key, 0) + sign
-    if number:
-        counts[key] = number
-    else:
-        counts.pop(key, None)
