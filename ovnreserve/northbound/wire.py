@@ -64,8 +64,8 @@ _CLOSED: Final = "closed by us"
 _LOG_BURST: Final = 6
 _LOG_PERIOD: Final = 10_000
 
-_BEGINNING: Final = re.compile(rb'[ \t\r\n]*+(?:\{[ \t\r\n]*+(?:["}]|\Z)|\Z)')
-_BLANK: Final = re.compile(r"[ \t\r\n]*+")
+_BEGINNING: Final = re.compile(rb'[ \t\r\n]*(?:\{[ \t\r\n]*(?:["}]|\Z)|\Z)')
+_BLANK: Final = re.compile(r"[ \t\r\n]*")
 _NOT_STRUCTURE: Final = bytes(byte for byte in range(256) if byte not in b'{}"')
 _OPEN: Final = ord("{")
 
