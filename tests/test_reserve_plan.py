@@ -581,6 +581,12 @@ def test_applying_to_what_is_being_deleted_is_refused(cloud: Cloud) -> None:
         apply(cloud)
 
 
+def test_applying_to_what_has_failed_is_refused_with_the_reason(cloud: Cloud) -> None:
+    cloud.reserve(cloud.switch(), state=State.FAILED, message="10.0.0.9 is held by another")
+    with pytest.raises(Conflict, match=r"the IP has failed \(10\.0\.0\.9 is held by another\); delete it first"):
+        apply(cloud)
+
+
 def test_a_document_for_another_version_is_refused(cloud: Cloud) -> None:
     cloud.reserve(cloud.switch())
     with pytest.raises(Conflict, match="the object has been modified; please apply your changes to the latest version"):

@@ -64,6 +64,8 @@ def plan_apply(world: World, wanted: Wanted, context: Context) -> Plan:
         return plan_create(world, wanted, context)
     if present.state is State.RELEASING:
         raise Conflict.over(wanted.name, "metadata.name", "the IP is being deleted; apply again when it is gone")
+    if present.state is State.FAILED:
+        raise Conflict.over(wanted.name, "metadata.name", f"the IP has failed ({present.message}); delete it first")
     return plan_update(present, wanted, context)
 
 
