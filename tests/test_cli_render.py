@@ -68,7 +68,6 @@ STATUS = {
     "ports": 0,
     "revision": {"a1b2": 17, "c3": 1},
     "ledger": "/var/lib/ovnreserve/ledger.db",
-    "json": "fast",
     "uptime": 125.5,
 }
 
@@ -227,7 +226,6 @@ def test_the_status_of_the_daemon():
         "Ports: 0",
         "Revision: a1b2:17, c3:1",
         "Ledger: /var/lib/ovnreserve/ledger.db",
-        "JSON: fast",
     ]
 
 

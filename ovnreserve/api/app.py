@@ -277,7 +277,6 @@ class Api:
             "ports": published.ports,
             "revision": published.revision,
             "ledger": str(self._ledger),
-            "json": "fast",
             "uptime": round(time.monotonic() - self._started, 1),
         }
         return json(status)

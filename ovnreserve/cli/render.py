@@ -202,6 +202,5 @@ def status(answer: dict[str, Any]) -> str:
         "Ports": value_text(answer.get("ports")),
         "Revision": value_text(revision),
         "Ledger": value_text(answer.get("ledger")),
-        "JSON": value_text(answer.get("json")),
     }
     return "\n".join(f"{label}: {printable(text)}" for label, text in fields.items())

@@ -53,10 +53,6 @@ class FieldError(NamedTuple):
     def too_long(cls, field: str, limit: str) -> FieldError:
         return cls("FieldValueTooLong", field, f"Too long: must have at most {limit}")
 
-    @classmethod
-    def forbidden(cls, field: str, why: str) -> FieldError:
-        return cls("FieldValueForbidden", field, f"Forbidden: {why}")
-
 
 def _shown(value: object) -> str:
     """The value as the API server quotes it, on one line and of bounded length whatever somebody sent."""

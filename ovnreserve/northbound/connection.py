@@ -284,8 +284,3 @@ class Northbound:
         transaction = Transaction(self._idl, operations)
         transaction.commit()
         return transaction
-
-    def reconnect(self) -> None:
-        """Drop a connection that hangs."""
-        if self._idl is not None:
-            self._idl.force_reconnect()
