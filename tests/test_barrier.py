@@ -105,3 +105,26 @@ def test_everybody_is_told_exactly_once_and_the_truth(
             target, until = waits[int(name)]
             assert (sb_cfg is not None and sb_cfg >= target) if seen else now >= until
     assert len(told) == len(waits)
+
+
+def test_without_a_row_of_nb_global_nothing_is_taken_for_an_answer() -> None:
+    told: list[bool] = []
+    barriers = Barriers()
+    barriers.add(Awaited(None, 10.0, told.append))
+    barriers.check(0, 0.0)
+    barriers.check(INT64_MAX, 9.9)
+    assert told == []
+    barriers.check(INT64_MAX, 10.0)
+    assert told == [False]
+
+
+def test_what_goes_on_being_awaited_is_the_last_of_its_kind_and_ends_only_when_it_is_reached() -> None:
+    told: list[str] = []
+    barriers = Barriers()
+    for target in (5, 7):
+        barriers.go_on(Awaited(target, float("inf"), lambda seen, target=target: told.append(f"{target} {seen}")))
+    barriers.check(6, 1e12)
+    assert told == []
+    barriers.check(7, 1e12)
+    assert told == ["7 True"]
+    assert barriers.next_deadline == float("inf")

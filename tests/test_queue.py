@@ -1,0 +1,34 @@
+"""The queue: what the database did not accept comes again, later and later, and holds up nobody else."""
+
+from __future__ import annotations
+
+import time
+
+from builders import Cloud
+
+from ovnreserve.engine.inbox import Inbox
+from ovnreserve.engine.queue import Queue
+from ovnreserve.engine.tasks import Tasks
+from ovnreserve.engine.work import Work
+from ovnreserve.plan.outcome import Context, Plan
+
+
+def nothing(_context: Context) -> Plan:
+    return Plan("unchanged")
+
+
+def test_a_task_that_the_database_did_not_accept_comes_again_later_and_later() -> None:
+    cloud = Cloud()
+    queue = Queue(Inbox(), Tasks(cloud.world, cloud.replica))
+    work = Work("vm-1.default", nothing)
+    delays = []
+    for _ in range(8):
+        before = time.monotonic()
+        queue.retry(work)
+        queue.gather(before)
+        assert not queue.waiting, "it holds up nobody before its time"
+        delays.append(round(queue.due - before, 1))
+        assert queue.take_all() == [work]
+    assert delays == sorted(delays)
+    assert 1.9 < delays[0] < 3
+    assert delays[-1] < 31
