@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     Document = dict[str, Any]
 
 MAX_DEPTH = 64
+# Its scanner runs ahead of its events: brackets that nest deeper than 1000 never come here (libyaml 0.2.6).
+_TOO_DEEP_FOR_LIBYAML = "exceeded maximum nesting depth"
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _STRING_TAGS = ("!", "tag:yaml.org,2002:str")
 _CONTAINER_TAGS = ("!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
@@ -68,6 +70,8 @@ def parse_yaml(content: bytes, source: str) -> list[object]:
         mark = error.problem_mark or error.context_mark
         where = f"{source}: line {mark.line + 1}, column {mark.column + 1}" if mark else source
         what = ": ".join(part for part in (error.context, error.problem) if part)
+        if error.problem == _TOO_DEEP_FOR_LIBYAML:
+            what = f"nested deeper than {MAX_DEPTH}"
         raise ManifestError(f"{where}: {what}") from error
     except yaml.YAMLError as error:  # bytes that are no text
         raise ManifestError(f"{source}: {' '.join(str(error).split())}") from error
