@@ -55,6 +55,7 @@ class Options(NamedTuple):
     log_format: str
     log_level: str
     quarantine: float
+    adopt_database: bool
 
 
 class UsageError(Exception):
@@ -116,6 +117,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TIME",
         help="how long a released address is not chosen while others are free, such as 300s or 5m (default: 5m)",
     )
+    parser.add_argument(
+        "--adopt-database",
+        action="store_true",
+        help="publish the ledger also to a database that knows nothing of it: needed once, after such a change",
+    )
     parser.add_argument("--check-config", action="store_true", help="check the options and exit")
     parser.add_argument("-V", "--version", action="version", version=f"{PROGRAM} (ovnreserve) {__version__}")
     return parser
@@ -139,6 +145,7 @@ def options_of(arguments: Sequence[str]) -> tuple[Options, bool]:
         db, pick("private_key", None), pick("certificate", None), pick("ca_cert", None), pick("leader_only", True),
         Path(run_dir).absolute(), Path(pick("state_dir", DEFAULT_STATE_DIR)).absolute(), pick("log_format", "console"),
         pick("log_level", "info"), _seconds(pick("quarantine", f"{QUARANTINE:g}s")),
+        given.adopt_database,
     )  # fmt: skip
     tls = (options.private_key, options.certificate, options.ca_cert)
     if "ssl:" in db and not all(tls):
@@ -230,6 +237,7 @@ class _Daemon:
             Ledger(ledger_path),
             Northbound(options.db, leader_only=options.leader_only),
             quarantine=options.quarantine,
+            adopt_database=options.adopt_database,
             on_state=self._on_state,
         )
         socket_path = options.run_dir / f"{PROGRAM}.sock"

@@ -241,8 +241,7 @@ def test_a_run_directory_deeper_than_a_socket_s_name_may_be_long_works(tmp_path)
         assert stat.S_IMODE(daemon.socket.stat().st_mode) == 0o600
     finally:
         daemon.ask("exit")
-        daemon.process.kill()
-        daemon.process.communicate()
+        daemon.process.communicate(timeout=30)
     assert not list(run_dir.iterdir())
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from ovnreserve.ledger.ledger import BLOCK, Entry, Ledger, LedgerError, Quarantined, quarantine_of, read_journal
 from ovnreserve.ledger.schema import MIGRATIONS
-from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.reservation import Dot, Reservation, State
 
 SWITCH = "switch"
 A = reservation(SWITCH, "a", v4="10.0.0.1", v6="fd00::1", mac="02:6f:76:00:00:01")
@@ -138,7 +138,7 @@ def test_a_ledger_that_somebody_else_holds_locked_says_so_and_stores_nothing(pat
     other.rollback()
     other.close()
     ledger.commit([A], count=True)
-    assert ledger.vector == {ledger.incarnation: 1}
+    assert ledger.attempted == 1
     ledger.close()
 
 
@@ -161,6 +161,7 @@ def any_reservation(draw: st.DrawFn, name: str, number: int) -> Reservation:
         resource_version=draw(st.integers(0, 2**60)), message=draw(words), generation=draw(st.integers(0, 9)),
         labels=draw(maps), annotations=draw(maps), node_name=draw(words), container_id=draw(words),
         attach_ips=draw(lists), attach_macs=draw(lists), attach_subnets=draw(lists),
+        written=Dot(draw(words), draw(st.integers(0, 2**60))),
     )  # fmt: skip
 
 
@@ -191,7 +192,7 @@ def test_what_is_loaded_is_what_was_committed(
                 ledger.close()
                 ledger = Ledger(path)
             assert ledger.load() == [expected[name] for name in sorted(expected)]
-            assert ledger.vector == ({ledger.incarnation: counted} if counted else {})
+            assert (ledger.vector, ledger.attempted) == ({}, counted)
         ledger.close()
 
 
@@ -205,7 +206,7 @@ def test_nothing_is_held_twice_on_a_switch_whatever_we_decide(
     with pytest.raises(LedgerError, match="UNIQUE"):
         ledger.commit([second], ["x"], journal=[Entry(1.0, "Normal", "Reserved", "b", "u", "")], count=True)
     assert ledger.load() == [A]
-    assert ledger.vector == {ledger.incarnation: 1}
+    assert ledger.attempted == 1
     assert read_journal(ledger.path) == []
     ledger.commit([second.with_(state=State.FAILED)])
     ledger.commit([second.with_(switch="another")])
@@ -281,8 +282,24 @@ def test_versions_go_on_while_the_disk_is_full(path: Path) -> None:
 def test_only_commits_that_precede_a_northbound_transaction_are_counted(ledger: Ledger) -> None:
     ledger.commit([A], count=True)
     ledger.commit([B])
+    assert ledger.next_dot == Dot(ledger.incarnation, 2)
     ledger.commit(count=True)
-    assert ledger.vector == {ledger.incarnation: 2}
+    assert (ledger.attempted, ledger.revision) == (2, {ledger.incarnation: 2})
+
+
+def test_an_attempt_is_no_part_of_the_vector_until_the_database_is_known_to_have_it(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.commit(count=True)
+    assert (ledger.vector, ledger.is_behind) == ({}, False)
+    ledger.learn(ledger.revision)
+    assert (ledger.vector, ledger.is_behind) == ({ledger.incarnation: 1}, True)
+    ledger.commit()
+    assert not ledger.is_behind
+    ledger.commit(count=True)
+    ledger.close()
+    again = Ledger(path)
+    assert (again.vector, again.attempted) == ({ledger.incarnation: 1}, 2)
+    again.close()
 
 
 def test_what_is_known_of_others_is_kept_and_counted_beside(path: Path) -> None:
@@ -290,11 +307,39 @@ def test_what_is_known_of_others_is_kept_and_counted_beside(path: Path) -> None:
     ledger.commit(count=True)
     ledger.commit(vector={"other": 7, ledger.incarnation: 1})
     ledger.commit(count=True)
-    expected = {"other": 7, ledger.incarnation: 2}
-    assert ledger.vector == expected
+    assert ledger.revision == {"other": 7, ledger.incarnation: 2}
     ledger.close()
     again = Ledger(path)
-    assert again.vector == expected
+    assert (again.vector, again.attempted) == ({"other": 7, ledger.incarnation: 1}, 2)
+    again.close()
+
+
+def test_a_database_that_is_ahead_of_what_a_ledger_has_counted_moves_its_count_on(ledger: Ledger) -> None:
+    ledger.commit(vector={ledger.incarnation: 9})
+    assert ledger.next_dot.number == 10
+    ledger.learn({ledger.incarnation: 12})
+    assert ledger.next_dot.number == 13
+    ledger.commit()
+    assert ledger.attempted == 12
+
+
+def test_versions_go_on_past_what_another_daemon_gave_away(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.commit(version=8_000_000)
+    assert ledger.next_version() > 8_000_000
+    assert ledger.ceiling > 8_000_000
+    ledger.close()
+
+
+def test_a_ledger_of_version_1_is_read_and_its_reservations_have_no_commit(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.commit([A])
+    for column in ("incarnation", "number"):
+        ledger._db.execute(f"ALTER TABLE reservation DROP COLUMN {column}")
+    ledger._db.execute("PRAGMA user_version = 1")
+    ledger.close()
+    again = Ledger(path)
+    assert again.load() == [A.with_(written=Dot())]
     again.close()
 
 

@@ -9,14 +9,20 @@ from builders import Cloud, contents, reservation
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ovnreserve.model.reservation import Reservation, State
-from ovnreserve.plan.reconcile import Verdicts, reconcile
-from ovnreserve.plan.revision import Relation, compare, decode, encode, merge
+from ovnreserve.model.reservation import Dot, Reservation, State
+from ovnreserve.plan.reconcile import Verdicts, is_foreign, reconcile
+from ovnreserve.plan.revision import Relation, Standing, compare, decode, encode, merge, standing
 
 EQUAL, GREATER, SMALLER, INCOMPARABLE = Relation
 ALL = tuple(Relation)
 INTENDED, HELD, RELEASING, FAILED = State
 SWITCH = "switch"
+STANDINGS = {
+    EQUAL: Standing({"a": 5}, {"a": 5}),
+    GREATER: Standing({"a": 5, "b": 2}, {"a": 5}),
+    SMALLER: Standing({"a": 4}, {"a": 5}),
+    INCOMPARABLE: Standing({"a": 3, "b": 2}, {"a": 5}),
+}
 NOTHING = Verdicts([], [], [], [], [], [], [])
 
 
@@ -29,7 +35,7 @@ def verdicts(
     ledger: Reservation | None, record: Reservation | None, relation: Relation, *released: str, unreadable: bool = False
 ) -> Verdicts:
     return reconcile(
-        [] if ledger is None else [ledger], {} if record is None else {"a": record}, relation,
+        [] if ledger is None else [ledger], {} if record is None else {"a": record}, STANDINGS[relation],
         lambda uid: uid in released, unreadable={"a"} if unreadable else (),
     )  # fmt: skip
 
@@ -239,7 +245,9 @@ def fork(
     ours: Reservation, theirs: Reservation, *bound: str, relation: Relation = INCOMPARABLE
 ) -> tuple[dict[str, State], Verdicts]:
     """What each is afterwards, and the verdicts."""
-    found = reconcile([ours], {theirs.name: theirs}, relation, lambda _uid: False, is_bound=lambda x: x.name in bound)
+    found = reconcile(
+        [ours], {theirs.name: theirs}, STANDINGS[relation], lambda _uid: False, is_bound=lambda x: x.name in bound
+    )
     after = {ours.name: ours} | {put.name: put for put in found.puts}
     for drop in found.drops:
         after.pop(drop.name, None)
@@ -291,8 +299,133 @@ def test_a_claim_is_an_address_or_a_mac_on_a_switch(fields: dict[str, str], *, b
 def test_what_is_being_released_gives_way_and_is_gone() -> None:
     releasing = OURS.with_(state=RELEASING, deleted=150)
     records = {"ours": releasing, "theirs": THEIRS}
-    found = reconcile([releasing], records, INCOMPARABLE, lambda _uid: False)
+    found = reconcile([releasing], records, STANDINGS[INCOMPARABLE], lambda _uid: False)
     assert found == NOTHING._replace(puts=[THEIRS], drops=[releasing], remove=[releasing])
+
+
+# ---- who has known what: after a fork each reservation is decided for itself -----------------------------------------
+
+FORK = Standing({"a": 3, "b": 2}, {"a": 5})
+BOTH_KNEW, OURS_ONLY, THEIRS_ONLY, NEVER_DONE = Dot("a", 3), Dot("a", 5), Dot("b", 1), Dot("a", 6)
+
+
+def after_fork(ledger: Reservation | None, record: Reservation | None, *released: str) -> Verdicts:
+    records = {} if record is None else {"a": record}
+    return reconcile([] if ledger is None else [ledger], records, FORK, lambda uid: uid in released)
+
+
+def test_what_the_other_side_has_known_and_has_not_any_more_was_released_there() -> None:
+    gone = r(HELD, written=BOTH_KNEW)
+    assert after_fork(gone, None) == NOTHING._replace(drops=[gone])
+
+
+@pytest.mark.parametrize("dot", [OURS_ONLY, Dot()])
+def test_what_the_other_side_has_never_known_is_republished(dot: Dot) -> None:
+    assert after_fork(r(HELD, written=dot), None) == NOTHING._replace(resume=["a"])
+
+
+@pytest.mark.parametrize(
+    ("dot", "removed"), [(BOTH_KNEW, True), (OURS_ONLY, True), (Dot(), True), (THEIRS_ONLY, False)]
+)
+def test_a_journalled_deletion_counts_only_if_the_record_is_unchanged_since(dot: Dot, removed: bool) -> None:
+    record = r(HELD, written=dot)
+    expected = {"remove": [record]} if removed else {"puts": [record]}
+    assert after_fork(None, record, record.uid) == NOTHING._replace(**expected)
+
+
+def test_of_two_versions_the_one_that_the_other_side_has_known_gives_way() -> None:
+    old, ours, theirs = (
+        r(HELD, written=dot, labels={"by": str(dot)}) for dot in (BOTH_KNEW, OURS_ONLY, THEIRS_ONLY)
+    )
+    assert after_fork(ours, old) == NOTHING._replace(resume=["a"])
+    assert after_fork(old, theirs) == NOTHING._replace(puts=[theirs])
+    assert after_fork(ours, theirs) == NOTHING._replace(puts=[theirs])  # neither has: the database's is the later one
+
+
+def test_a_release_goes_on_unless_the_other_side_changed_the_reservation_since() -> None:
+    releasing = r(RELEASING, written=OURS_ONLY)
+    changed = r(HELD, written=THEIRS_ONLY)
+    assert after_fork(releasing, r(HELD, written=BOTH_KNEW)) == NOTHING._replace(release=["a"])
+    assert after_fork(releasing, changed) == NOTHING._replace(puts=[changed], superseded=["a"])
+
+
+def test_a_release_on_the_other_side_counts_unless_ours_was_changed_since() -> None:
+    releasing = r(RELEASING, written=THEIRS_ONLY)
+    assert after_fork(r(HELD, written=BOTH_KNEW), releasing) == NOTHING._replace(puts=[releasing], finish=["a"])
+    assert after_fork(r(HELD, written=OURS_ONLY), releasing) == NOTHING._replace(resume=["a"])
+
+
+@pytest.mark.parametrize("relation", [GREATER, INCOMPARABLE])
+@pytest.mark.parametrize("intent", [r(RELEASING, written=NEVER_DONE), r(HELD, written=NEVER_DONE, labels={"a": "b"})])
+def test_what_was_begun_with_a_held_one_is_superseded_where_another_daemon_worked_since(
+    relation: Relation, intent: Reservation
+) -> None:
+    there = r(HELD, written=BOTH_KNEW)
+    expected = NOTHING._replace(puts=[there], superseded=["a"])
+    assert reconcile([intent], {"a": there}, STANDINGS[relation], lambda _uid: False) == expected
+
+
+@pytest.mark.parametrize("relation", [EQUAL, SMALLER])
+def test_what_was_begun_with_a_held_one_is_driven_on_while_nobody_else_worked(relation: Relation) -> None:
+    there, standing_ = r(HELD, written=BOTH_KNEW), STANDINGS[relation]
+    releasing, labelled = r(RELEASING, written=NEVER_DONE), r(HELD, written=NEVER_DONE, labels={"a": "b"})
+    assert reconcile([releasing], {"a": there}, standing_, lambda _uid: False) == NOTHING._replace(release=["a"])
+    assert reconcile([labelled], {"a": there}, standing_, lambda _uid: False) == NOTHING._replace(resume=["a"])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "kept"),
+    [
+        (OURS_ONLY, THEIRS_ONLY, True),  # neither has known the other's: ours is older
+        (BOTH_KNEW, THEIRS_ONLY, False),  # they let ours go before they gave the name away
+        (OURS_ONLY, BOTH_KNEW, True),  # we did
+    ],
+)
+def test_of_two_under_one_name_who_has_known_the_others_has_let_it_go(ours: Dot, theirs: Dot, kept: bool) -> None:
+    mine, other = r(HELD, uid="mine", created=1, written=ours), r(HELD, uid="other", created=2, written=theirs)
+    expected = (
+        NOTHING._replace(remove=[other], resume=["a"])
+        if kept
+        else NOTHING._replace(puts=[other], drops=[mine], superseded=["a"])
+    )
+    assert after_fork(mine, other) == expected
+
+
+# ---- an attempt whose answer was lost --------------------------------------------------------------------------------
+
+
+def test_a_commit_of_ours_that_the_database_has_is_known_though_nobody_said_so() -> None:
+    assert standing({"a": 6}, {"a": 5}, "a", 6) == ({"a": 6}, {"a": 6})
+    assert standing({"a": 6, "b": 1}, {"a": 5}, "a", 7).relation is GREATER
+
+
+def test_a_commit_of_ours_that_the_database_has_not_is_no_fork_when_others_work() -> None:
+    assert standing({"a": 5, "b": 1}, {"a": 5}, "a", 6).relation is GREATER
+    assert standing({"a": 5}, {"a": 5}, "a", 6).relation is EQUAL
+
+
+def test_more_commits_than_we_ever_attempted_are_anothers() -> None:
+    assert standing({"a": 9}, {"a": 5}, "a", 6).relation is GREATER
+
+
+# ---- another cloud's database ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ledger", "switches", "database", "foreign"),
+    [
+        ([r(HELD)], {"others"}, {"x": 1}, True),
+        ([r(HELD)], {"others"}, {}, True),
+        ([r(HELD)], set(), {}, True),
+        ([r(HELD)], {"others", SWITCH}, {"x": 1}, False),
+        ([r(HELD)], {"others"}, {"a": 1, "x": 1}, False),
+        ([], {"others"}, {"x": 1}, False),
+    ],
+)
+def test_a_database_of_another_cloud_has_neither_our_switches_nor_our_commits(
+    ledger: list[Reservation], switches: set[str], database: dict[str, int], foreign: bool
+) -> None:
+    assert is_foreign(ledger, switches, Standing(database, {"a": 5})) is foreign
 
 
 # ---- laws ------------------------------------------------------------------------------------------------------------
@@ -351,7 +484,9 @@ def test_no_acknowledged_reservation_is_lost_unless_somebody_released_it(
     bound: frozenset[str],
 ) -> None:
     ledger, records, released = both
-    found = reconcile(ledger.values(), records, relation, released.__contains__, is_bound=lambda x: x.name in bound)
+    found = reconcile(
+        ledger.values(), records, STANDINGS[relation], released.__contains__, is_bound=lambda x: x.name in bound
+    )
     after = followed(ledger, found)
     kept = {x.uid for x in after.values()}
     for x in (*ledger.values(), *records.values()):
@@ -359,8 +494,9 @@ def test_no_acknowledged_reservation_is_lost_unless_somebody_released_it(
         went_with_others = relation is GREATER and record is None
         replaced = x.name in found.superseded and record is not None and (record.state is HELD or relation is GREATER)
         forged = relation in (EQUAL, SMALLER) and x.name in ledger and x.uid != ledger[x.name].uid
+        junior = relation is INCOMPARABLE and x in found.remove and x.name in ledger
         lost = x.uid not in kept and x.uid not in released
-        if x.state is HELD and lost and not (went_with_others or replaced or forged):
+        if x.state is HELD and lost and not (went_with_others or replaced or forged or junior):
             being_released = [y for y in (ledger.get(x.name), record) if y is not None and y.uid == x.uid]
             assert any(y.state is RELEASING for y in being_released), x
     for name in (*found.resume, *found.release, *found.finish):
@@ -374,7 +510,7 @@ def test_when_all_is_done_that_a_comparison_asks_for_the_next_finds_nothing(
 ) -> None:
     ledger, records, journal = both
     released = set(journal)
-    found = reconcile(ledger.values(), records, relation, released.__contains__)
+    found = reconcile(ledger.values(), records, STANDINGS[relation], released.__contains__)
     after = followed(ledger, found)
     written = dict(records)
     released |= {x.uid for x in found.drops if x.name not in found.superseded}
@@ -386,7 +522,7 @@ def test_when_all_is_done_that_a_comparison_asks_for_the_next_finds_nothing(
         written.pop(name, None)
     for name in found.resume:
         after[name] = written[name] = after[name].with_(state=HELD)
-    again = reconcile(after.values(), written, EQUAL, released.__contains__)
+    again = reconcile(after.values(), written, STANDINGS[EQUAL], released.__contains__)
     assert again._replace(resume=[]) == NOTHING
     assert again.resume == []
 
@@ -403,7 +539,7 @@ def test_a_world_that_follows_is_one_made_of_what_the_ledger_has_then(
     there = {name: x.with_(switch=switch) for name, x in records.items()}
     for x in here.values():
         cloud.world.put(x)
-    found = reconcile(here.values(), there, relation, released.__contains__)
+    found = reconcile(here.values(), there, STANDINGS[relation], released.__contains__)
     for x in found.drops:
         cloud.world.drop(x.name)
     for x in found.puts:

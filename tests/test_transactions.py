@@ -19,6 +19,7 @@ from ovnreserve.model.reservation import (
     KIND,
     KIND_LEDGER,
     RECORD,
+    RESOURCE_VERSION,
     REVISION,
     UID,
     Reservation,
@@ -54,7 +55,7 @@ def cloud() -> Cloud:
 
 def build(cloud: Cloud, *steps: Step, excludes: dict[str, str] | None = None, barrier: bool = False) -> Operations:
     operations = Operations(cloud.replica)
-    operations.build([(NAME, step) for step in steps], excludes or {}, '{"me":1}', barrier=barrier)
+    operations.build([(NAME, step) for step in steps], excludes or {}, '{"me":1}', 100_000, barrier=barrier)
     return operations
 
 
@@ -89,7 +90,7 @@ def test_the_first_of_all_ledger_rows_is_made_where_there_is_none_in_between(clo
     assert first == {
         "op": "wait", "timeout": 0, "table": "DNS", "where": where, "columns": ["_uuid"], "until": "==", "rows": [],
     }  # fmt: skip
-    row = {"external_ids": as_json({KIND: KIND_LEDGER, REVISION: '{"me":1}'})}
+    row = {"external_ids": as_json({KIND: KIND_LEDGER, REVISION: '{"me":1}', RESOURCE_VERSION: "100000"})}
     assert second == {"op": "insert", "table": "DNS", "row": row}
 
 
@@ -102,7 +103,7 @@ def test_the_revision_is_guarded_by_what_was_there_also_where_somebody_removed_i
     assert operations.operations[:2] == [
         waits_for("DNS", [*is_row(row), ["external_ids", "includes", as_json(ids)]]),
         {"op": "update", "table": "DNS", "where": is_row(row),
-         "row": {"external_ids": as_json({KIND: KIND_LEDGER, REVISION: '{"me":1}'})}},
+         "row": {"external_ids": as_json({KIND: KIND_LEDGER, REVISION: '{"me":1}', RESOURCE_VERSION: "100000"})}},
     ]  # fmt: skip
     assert operations.blame[:2] == [REVISION_BLAME, REVISION_BLAME]
 

@@ -265,7 +265,7 @@ class Api:
             "connected": connected,
             "since": timestamp(published.since) if published.since else None,
             "schema": published.schema,
-            "problem": "" if connected else published.problem,
+            "problem": published.problem if published.state in ("disconnected", "foreign") else "",
         }
         status = {
             "version": __version__,

@@ -102,7 +102,13 @@ class Commits:
         self._publisher.changed(work.name for work, plan in batch.planned if plan.result != "released")
         operations = Operations(self._northbound.replica)
         if needs_northbound:
-            operations.build(batch.steps, batch.excludes(), revision.encode(self._ledger.vector), barrier=batch.barrier)
+            operations.build(
+                batch.steps,
+                batch.excludes(),
+                revision.encode(self._ledger.revision),
+                self._ledger.ceiling,
+                barrier=batch.barrier,
+            )
         else:
             log_events(batch.entries(wall))
             for work, plan in batch.planned:
@@ -150,6 +156,8 @@ class Commits:
         now, wall = time.monotonic(), time.time()
         row = self._northbound.replica.nb_global()
         target = row["nb_cfg"] if row is not None else None
+        if batch.planned:
+            self._ledger.learn(self._ledger.revision)
         entries = batch.entries(wall)
         self._settlement.note(entries)
         log_events(entries)
@@ -282,5 +290,7 @@ def unavailable(published: Published, northbound: Northbound) -> Unavailable:
     """Why nothing can be written now."""
     if published.state == "standby":
         return Unavailable("this ovnreserved is standby: another one holds the OVSDB lock; ask that one")
+    if published.state == "foreign":
+        return Unavailable(f"nothing was changed: {published.problem}")
     problem = northbound.last_error or f"{northbound.remote}: not connected yet"
     return Unavailable(f"nothing was changed: {problem}")

@@ -20,13 +20,21 @@ from ovnreserve.plan import revision
 from ovnreserve.plan.bind import judge
 from ovnreserve.plan.outcome import Event
 from ovnreserve.plan.reconcile import Verdicts, reconcile
-from ovnreserve.plan.revision import Relation
+from ovnreserve.plan.revision import Relation, Standing
 from ovnreserve.plan.world import World
 
 _log = structlog.get_logger(__name__)
 
 _NEVER_ACKNOWLEDGED: Final = "another daemon worked meanwhile, and this had never been acknowledged"
+_CHANGED_SINCE: Final = "another daemon changed it while this one let it go: it stays"
+_RELEASED_ELSEWHERE: Final = "another daemon released it: {} is free"
+_NAME_KEPT: Final = "another daemon gave the name to another, {}, while nobody saw both sides: its record is removed"
 _NAME_TAKEN: Final = "another daemon worked meanwhile, and gave the name to another"
+
+
+def standing_of(ledger: Ledger, replica: Replica) -> Standing:
+    database = revision.decode(replica.revision)
+    return revision.standing(database, ledger.vector, ledger.incarnation, ledger.attempted)
 
 
 def compare_stores(
@@ -39,26 +47,33 @@ def compare_stores(
     """
     written = replica.records.keys() if names is None else replica.records.keys() & names
     records = _records(replica, world, written)
-    theirs = revision.decode(replica.revision)
-    relation = revision.compare(theirs, ledger.vector)
+    standing = standing_of(ledger, replica)
     before = world.reservations
     before = dict(before) if names is None else {name: before[name] for name in names if name in before}
     verdicts = reconcile(
         before.values(),
         records,
-        relation,
+        standing,
         ledger.was_released,
         unreadable=written - records.keys(),
         is_bound=lambda r: judge(world, r).status,
     )
     now = time.time()
-    merged = revision.merge(theirs, ledger.vector)
-    if verdicts.puts or verdicts.drops or merged != ledger.vector:
+    if not (verdicts.puts or verdicts.drops or replica.resource_version > ledger.ceiling):
+        ledger.learn(standing.merged)
+    else:
         drops = [r.name for r in verdicts.drops]
         released = [r for r in verdicts.drops if r.name not in verdicts.superseded]
         kept = [address for r in released for address in quarantine_of(r, now)]
         try:
-            ledger.commit(verdicts.puts, drops, journal=_journal(verdicts, before, now), quarantine=kept, vector=merged)
+            ledger.commit(
+                verdicts.puts,
+                drops,
+                journal=_journal(verdicts, before, standing, now),
+                quarantine=kept,
+                vector=standing.merged,
+                version=replica.resource_version,
+            )
         except LedgerError as error:
             _log.error("ledger_failed", error=str(error))
             return None
@@ -68,8 +83,9 @@ def compare_stores(
         world.put(r)
     if names is None:
         _restore_quarantine(ledger, world, now, quarantine)
-    if names is None and (relation is not Relation.EQUAL or any(verdicts)):
-        _log.info("stores_compared", database=relation.value, **{k: len(v) for k, v in verdicts._asdict().items()})
+    if names is None and (standing.relation is not Relation.EQUAL or any(verdicts)):
+        counts = {k: len(v) for k, v in verdicts._asdict().items()}
+        _log.info("stores_compared", database=standing.relation.value, **counts)
     return verdicts, {r.name for r in (*verdicts.puts, *verdicts.drops)}
 
 
@@ -86,23 +102,37 @@ def _records(replica: Replica, world: World, names: Iterable[str]) -> dict[str, 
     return records
 
 
-def _journal(verdicts: Verdicts, before: dict[str, Reservation], now: float) -> list[Entry]:
+def _journal(verdicts: Verdicts, before: dict[str, Reservation], standing: Standing, now: float) -> list[Entry]:
     lines = []
     for name in verdicts.superseded:
         r = before[name]
-        message = _NEVER_ACKNOWLEDGED if r.state is State.INTENDED else _NAME_TAKEN
+        followed = next((put for put in verdicts.puts if put.name == name), None)
+        if followed is not None and followed.uid != r.uid and r.state is not State.INTENDED:
+            message = _NAME_TAKEN
+        elif r.state is State.RELEASING and revision.covers(standing.ledger, r.written):
+            message = _CHANGED_SINCE
+        else:
+            message = _NEVER_ACKNOWLEDGED
         lines.append(entry(Event("Warning", "Superseded", name, message), r.uid, now))
+    for record in verdicts.remove:
+        ours = before.get(record.name)
+        if ours is not None and ours.uid != record.uid and record.state is State.HELD:
+            event = Event("Warning", "Superseded", record.name, _NAME_KEPT.format(record.port_addresses))
+            lines.append(entry(event, record.uid, now))
     for r in verdicts.puts:
         known = before.get(r.name)
         is_known = known is not None and known.uid == r.uid
         if known is None or not is_known or known.state is not r.state:
             lines.append(entry(_found(r, is_known=is_known), r.uid, now))
-    lines += [
-        entry(Event("Normal", "Released", r.name, f"found released: {r.port_addresses}"), r.uid, now)
-        for r in verdicts.drops
-        if r.name not in verdicts.superseded
-    ]
+    lines += [entry(_gone(r), r.uid, now) for r in verdicts.drops if r.name not in verdicts.superseded]
     return lines
+
+
+def _gone(r: Reservation) -> Event:
+    """Only what was seen on its way out is known to be released, should its record ever turn up again."""
+    if r.state is State.RELEASING:
+        return Event("Normal", "Released", r.name, f"found released: {r.port_addresses}")
+    return Event("Normal", "ReleasedElsewhere", r.name, _RELEASED_ELSEWHERE.format(r.port_addresses))
 
 
 def _found(r: Reservation, *, is_known: bool) -> Event:

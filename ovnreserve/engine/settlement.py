@@ -35,19 +35,20 @@ class Settlement:
     def hold(self, r: Reservation) -> None:
         """The reservation's record has been seen in the northbound database."""
         self._held[r.name] = None
-        self._soon()
+        self.soon()
 
     def drop(self, r: Reservation) -> None:
         """The reservation is released."""
         self._held.pop(r.name, None)
         self._gone[r.name] = r
-        self._soon()
+        self.soon()
 
     def note(self, entries: Iterable[Entry]) -> None:
         self._journal.extend(entries)
-        self._soon()
+        self.soon()
 
-    def _soon(self) -> None:
+    def soon(self) -> None:
+        """There is something to settle."""
         self.due = min(self.due, time.monotonic() + AFTER)
 
     def commit_with(self, puts: list[Reservation], drops: list[str], journal: list[Entry], *, count: bool) -> None:
@@ -67,7 +68,7 @@ class Settlement:
 
     def write(self) -> bool:
         """Settle now. False if the ledger cannot be written; it is tried again."""
-        if not (self._held or self._gone or self._journal):
+        if not (self._held or self._gone or self._journal or self._ledger.is_behind):
             self.due = float("inf")
             return True
         try:

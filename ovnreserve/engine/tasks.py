@@ -5,6 +5,7 @@
     a record is gone or is another one          write it again
     a switch came                               write the records of its reservations that are not there
     ovn-northd has seen a release               finish it
+    the ledger row is not what it should be     write it again
 
 Each is planned anew when its turn comes, so it does not matter how often it was asked for; while one waits, another
 for the same is not added.
@@ -20,6 +21,7 @@ from typing import Final
 from ovnreserve.engine.work import Work
 from ovnreserve.model.errors import NotFound
 from ovnreserve.model.reservation import Reservation, State, reservation_of
+from ovnreserve.model.steps import PublishRevision
 from ovnreserve.northbound.replica import Replica
 from ovnreserve.plan.bind import judge, plan_bind
 from ovnreserve.plan.outcome import Context, Plan
@@ -29,6 +31,8 @@ from ovnreserve.plan.repair import is_written, plan_repair, plan_resume
 from ovnreserve.plan.world import Touched, World
 
 _NOTHING = Plan("unchanged")
+_REVISION: Final = "(revision)"
+"""In place of a reservation's name, for the one task that is for none."""
 
 
 class Patience:
@@ -104,6 +108,10 @@ class Tasks:
             self._add("remove", r.uid, partial(self._remove, r))
         self._suspects |= self._world.segments.keys()
         self._binds |= self._world.reservations.keys()
+
+    def publish_revision(self) -> None:
+        """The database's vector does not say what has become of the comparison."""
+        self._add("revision", "", lambda _context: Plan("published", None, (PublishRevision(),)), name=_REVISION)
 
     def look_after(self, names: Iterable[str], switches: Iterable[str]) -> None:
         """We have written these: somebody may have changed them since, in the same moment."""

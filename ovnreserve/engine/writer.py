@@ -11,7 +11,8 @@ by the time the last one is done.
 The states, and what moves between them:
 
     disconnected --connected--> syncing --stores compared--> active    (holds the lock, writes)
-         ^                                             └──> standby   (another daemon holds it)
+         ^                         │                   └──> standby   (another daemon holds it)
+         │                         └──> foreign   (it seems to be another cloud's database)
          └──────────── connection lost ──────────────────────┘
 """
 
@@ -29,7 +30,7 @@ import structlog
 
 from ovnreserve.engine.batch import Batch
 from ovnreserve.engine.commits import PATIENCE, Commits, unavailable
-from ovnreserve.engine.compare import compare_stores
+from ovnreserve.engine.compare import compare_stores, standing_of
 from ovnreserve.engine.events import Events
 from ovnreserve.engine.inbox import Inbox
 from ovnreserve.engine.published import Published
@@ -43,7 +44,9 @@ from ovnreserve.model.errors import Refused, Unavailable
 from ovnreserve.model.reservation import State
 from ovnreserve.model.topology import Port
 from ovnreserve.northbound.connection import Northbound
+from ovnreserve.plan import revision
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
+from ovnreserve.plan.reconcile import is_foreign
 from ovnreserve.plan.reserve import plan_apply, plan_create
 from ovnreserve.plan.update import Patch, plan_patch
 from ovnreserve.plan.world import World
@@ -69,6 +72,7 @@ class Engine:
         northbound: Northbound,
         *,
         quarantine: float = QUARANTINE,
+        adopt_database: bool = False,
         random: Random | None = None,
         on_state: Callable[[str], None] = lambda _state: None,
     ) -> None:
@@ -79,6 +83,7 @@ class Engine:
         self._ledger = ledger
         self._northbound = northbound
         self._quarantine = quarantine
+        self._adopt_database = adopt_database
         self._random = random or Random(SystemRandom().getrandbits(256))  # noqa: S311 - uids and MACs are no secrets
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = threading.Event()
@@ -102,6 +107,8 @@ class Engine:
         self._batch: Batch | None = None
         self._compared = 0
         self._compare_at = float("inf")
+        self._agreed: str | None = None
+        """The text of the ledger row that ledger and database have agreed on."""
         for r in ledger.load():
             self.world.put(r)
             self._publisher.changed((r.name,))
@@ -215,8 +222,10 @@ class Engine:
         if changes.rows or changes.members:
             touched = self.world.apply(replica.tables, changes)
             self._tasks.look_at(touched, records)
-            if records and self.published.state == "standby":
+            if self.published.state == "standby" and "DNS" in changes.rows:
                 self._follow(records)
+            if self.published.state == "foreign" and changes.rows.keys() & {"Logical_Switch", "DNS"}:
+                self._compared = 0  # look again
             self._publisher.changed(touched.names)
             self._publisher.subnets_changed(
                 self.world.segments if changes.rows.keys() - _NOT_TOPOLOGY else touched.switches
@@ -254,10 +263,16 @@ class Engine:
             return
         if self._commits.batch is not None:
             return  # its outcome comes first
+        if self.published.state == "foreign" and self._compared == northbound.dumps:
+            return
         won = northbound.has_lock and self.published.state == "standby"
         timer = time.monotonic() >= self._compare_at
-        if self._compared != northbound.dumps or won or timer or self._commits.must_compare:
-            self._set_state("syncing")
+        news = self._compared != northbound.dumps
+        if news or won or timer or self._commits.must_compare or self._somebody_worked():
+            if self.published.state != "foreign":
+                self._set_state("syncing")
+            if news and self._is_foreign():
+                return
             dumps = northbound.dumps
             if not self._settlement.write() or not self._compare():
                 return
@@ -266,14 +281,43 @@ class Engine:
             self._compare_at = time.monotonic() + COMPARE_EVERY
         self._set_state("active" if northbound.has_lock else "standby")
 
+    def _is_foreign(self) -> bool:
+        """Is it another cloud's database, to which nothing may be written? Then leave the lock to those whose it is."""
+        northbound = self._northbound
+        reservations, switches = self.world.reservations.values(), northbound.replica.tables["Logical_Switch"]
+        standing = standing_of(self._ledger, northbound.replica)
+        foreign = not self._adopt_database and is_foreign(reservations, switches, standing)
+        northbound.contend(not foreign)
+        if foreign:
+            self._compared = northbound.dumps
+            self._set_state("foreign", _FOREIGN.format(northbound.remote, len(self.world.reservations)))
+        return foreign
+
+    def _somebody_worked(self) -> bool:
+        """As the active daemon: has the ledger row been written by somebody else? A transaction that was given up may
+        be committed after all.
+        """
+        text = self._northbound.replica.revision
+        if text == self._agreed or self.published.state != "active":
+            return False
+        if revision.decode(text) != self._ledger.vector:
+            return True
+        self._agreed = text
+        return False
+
     def _compare(self) -> bool:
+        replica = self._northbound.replica
+        self._agreed = replica.revision
         compared = compare_stores(self._ledger, self._northbound.replica, self.world, self._quarantine)
         if compared is None:
             return False
         verdicts, names = compared
         self._tasks.follow(verdicts)
+        if revision.decode(self._agreed) != self._ledger.vector:
+            self._tasks.publish_revision()
         self._publisher.changed(names)
         self._publisher.compared()
+        self._settlement.soon()
         self.published.revision = dict(self._ledger.vector)
         return True
 
@@ -283,15 +327,19 @@ class Engine:
         if compared is None:
             self._commits.must_compare = True
             return
+        self._settlement.soon()
         self._publisher.changed(compared[1])
         self.published.revision = dict(self._ledger.vector)
 
-    def _set_state(self, state: str) -> None:
+    def _set_state(self, state: str, problem: str = "") -> None:
         published = self.published
-        published.problem = self._northbound.last_error
+        published.problem = problem or self._northbound.last_error
         if state == published.state:
             return
-        _log.info("state_changed", state=state, before=published.state)
+        if problem:
+            _log.error("state_changed", state=state, before=published.state, problem=problem)
+        else:
+            _log.info("state_changed", state=state, before=published.state)
         published.state = state
         published.since = time.time()
         published.schema = self._northbound.schema_version
@@ -332,7 +380,7 @@ class Engine:
     # ---- a batch: plan, ledger, northbound -------------------------------------------------------------------------
 
     def _start_batch(self) -> None:
-        if self.published.state in ("disconnected", "standby"):
+        if self.published.state in ("disconnected", "standby", "foreign"):
             self._refuse_all()
         if self._commits.batch is not None or self.published.state != "active":
             return
@@ -365,7 +413,7 @@ class Engine:
             return
         patient = work.patience is None or now < work.patience
         try:
-            plan = work.plan(Context(wall, self._random, self._ledger.next_version(), patient))
+            plan = work.plan(Context(wall, self._random, self._ledger.next_version(), patient, self._ledger.next_dot))
         except Refused as refused:
             if work.certain or work.ticket is None:
                 self._queue.refuse(work, refused)
@@ -409,4 +457,8 @@ class Engine:
         return self._queue.uncertain(self._commits.under_way)
 
 
+_FOREIGN: Final = (
+    "{} has none of the logical switches of the {} IPs in the ledger, and no ovnreserved that the ledger knows has "
+    "ever worked there: it seems to be another cloud's database; if it is not, start once with --adopt-database"
+)
 _STOPPING: Final = Unavailable("ovnreserved is stopping; ask again when it is back")

@@ -3,9 +3,10 @@
 SQLite in WAL mode with synchronous=FULL: one commit is one fsync, within 7 % of a bare append (facts/performance,
 section 2). One thread owns the connection and writes whole batches; readers of the journal open their own connection.
 
-The ledger counts its commits that precede a northbound transaction under its incarnation (plan/revision.py);
-resourceVersions are taken from a counter whose ceiling is stored in blocks before any of a block is used, so that it
-only ever grows, also over a crash; it jumps past what other daemons gave to reservations that are taken over.
+The ledger counts its commits that precede a northbound transaction under its incarnation (plan/revision.py):
+`attempted` is the last one's number, `vector` what the database is known to have had. resourceVersions are taken from
+a counter whose ceiling is stored in blocks before any of a block is used, so that it only ever grows, also over a
+crash; it jumps past what other daemons gave away.
 
 Two programs with one ledger would count under one incarnation and each believe it knew the other's commits. So the
 file `ledger.db.lock` is locked for as long as the ledger is open.
@@ -25,7 +26,7 @@ from typing import Any, Final, NamedTuple
 
 from ovnreserve.ledger.schema import MIGRATIONS
 from ovnreserve.model.addresses import format_v4, format_v6, parse_v6
-from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.reservation import Dot, Reservation, State
 
 BLOCK: Final = 100_000
 """How many resourceVersions one stored ceiling is good for."""
@@ -72,7 +73,9 @@ class Ledger:
                 self._db.execute("PRAGMA busy_timeout = 5000")
                 self._migrate()
                 self.incarnation = self._own_incarnation()
-                self.vector: dict[str, int] = json.loads(self._meta("vector", "{}"))
+                self._stored: dict[str, int] = json.loads(self._meta("vector", "{}"))
+                self.vector = self._stored
+                self.attempted = max(int(self._meta("attempted", "0")), self.vector.get(self.incarnation, 0))
                 self._version = self._ceiling = int(self._meta("resource_version", "0"))
             except (OSError, sqlite3.Error, ValueError) as error:
                 raise LedgerError(f"{path}: cannot be opened ({error})") from None
@@ -128,6 +131,33 @@ class Ledger:
         self._version += 1
         return self._version
 
+    # ---- the revision ----------------------------------------------------------------------------------------------
+
+    @property
+    def next_dot(self) -> Dot:
+        """The next commit that is counted."""
+        return Dot(self.incarnation, self.attempted + 1)
+
+    @property
+    def revision(self) -> dict[str, int]:
+        """What the database's vector is once the last counted commit's transaction is in it."""
+        return {**self.vector, self.incarnation: self.attempted}
+
+    @property
+    def ceiling(self) -> int:
+        """No resourceVersion that was given away is greater."""
+        return self._ceiling
+
+    def learn(self, vector: Mapping[str, int]) -> None:
+        """The database has this vector, and the ledger all that it covers. Stored with the next commit."""
+        self.vector = dict(vector)
+        self.attempted = max(self.attempted, self.vector.get(self.incarnation, 0))
+
+    @property
+    def is_behind(self) -> bool:
+        """Has it learned something that is not stored yet?"""
+        return bool(self.vector != self._stored)
+
     # ---- writing ---------------------------------------------------------------------------------------------------
 
     def commit(
@@ -140,17 +170,18 @@ class Ledger:
         *,
         count: bool = False,
         vector: Mapping[str, int] | None = None,
+        version: int = 0,
     ) -> None:
         """One durable transaction: `drops`, then `held` (names of what was intended), then `puts`.
 
-        `count` it where a northbound transaction follows; `vector` replaces what is known of other incarnations.
-        Raises LedgerError, and nothing of it was stored.
+        `count` it where a northbound transaction follows; `vector` is what the database is known to have had from now
+        on, `version` a resourceVersion that all that come shall be greater than. Raises LedgerError, and nothing of it
+        was stored.
         """
-        new_vector = dict(self.vector if vector is None else vector)
-        if count:
-            new_vector[self.incarnation] = new_vector.get(self.incarnation, 0) + 1
+        new_vector = self.vector if vector is None else dict(vector)
+        attempted = max(self.attempted + count, new_vector.get(self.incarnation, 0))
         puts = list(puts)
-        version = max((self._version, *(r.resource_version for r in puts)))
+        version = max((version, self._version, *(r.resource_version for r in puts)))
         ceiling = self._ceiling if version + BLOCK // 2 < self._ceiling else version + BLOCK
         db = self._db
         try:
@@ -163,10 +194,12 @@ class Ledger:
                     "INSERT INTO journal (at, type, reason, name, uid, message) VALUES (?, ?, ?, ?, ?, ?)", journal
                 )
                 db.executemany("INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?)", quarantine)
-                if new_vector != self.vector:
-                    db.execute("INSERT OR REPLACE INTO meta VALUES ('vector', ?)", (json.dumps(new_vector),))
+                if new_vector != self._stored:
+                    db.execute(_SET, ("vector", json.dumps(new_vector)))
+                if attempted != self.attempted or count:
+                    db.execute(_SET, ("attempted", str(attempted)))
                 if ceiling != self._ceiling:
-                    db.execute("INSERT OR REPLACE INTO meta VALUES ('resource_version', ?)", (str(ceiling),))
+                    db.execute(_SET, ("resource_version", str(ceiling)))
                 db.execute("COMMIT")
             except BaseException:
                 if db.in_transaction:
@@ -174,7 +207,8 @@ class Ledger:
                 raise
         except sqlite3.Error as error:
             raise LedgerError(f"{self.path}: cannot be written ({error})") from error
-        self.vector = new_vector
+        self.vector = self._stored = new_vector
+        self.attempted = attempted
         self._version, self._ceiling = version, ceiling
 
     def prune_quarantine(self, before: float) -> None:
@@ -207,8 +241,9 @@ def read_journal(path: Path, name: str | None = None, limit: int = 500) -> list[
 
 _COLUMNS: Final = (
     "name", "uid", "switch", "subnet", "pod_name", "namespace", "pod_type", "v4", "v6", "mac", "state", "created",
-    "deleted", "resource_version", "message", "more", "live",
+    "deleted", "resource_version", "message", "more", "live", "incarnation", "number",
 )  # fmt: skip
+_SET: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 _HELD: Final = "UPDATE reservation SET state = 'held' WHERE name = ? AND state = 'intended'"
 _PUT: Final = (
     f"INSERT INTO reservation ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608
@@ -228,7 +263,7 @@ def _row(r: Reservation) -> tuple[Any, ...]:
     return (
         r.name, r.uid, r.switch, r.subnet, r.pod_name, r.namespace, r.pod_type, r.v4,
         None if r.v6 is None else format_v6(r.v6), r.mac, r.state.value, r.created, r.deleted,
-        r.resource_version, r.message, json.dumps(more) if more else "{}", r.live,
+        r.resource_version, r.message, json.dumps(more) if more else "{}", r.live, *r.written,
     )  # fmt: skip
 
 
@@ -236,12 +271,13 @@ def _reservation(row: Sequence[Any]) -> Reservation:
     values = dict(zip(_COLUMNS, row, strict=True))
     more: dict[str, Any] = json.loads(values.pop("more"))
     del values["live"]
+    written = Dot(values.pop("incarnation"), values.pop("number"))
     for key in ("attach_ips", "attach_macs", "attach_subnets"):
         if key in more:
             more[key] = tuple(more[key])
     values["state"] = State(values["state"])
     values["v6"] = None if values["v6"] is None else parse_v6(values["v6"])
-    return Reservation(**values, **more)
+    return Reservation(**values, **more, written=written)
 
 
 def quarantine_of(r: Reservation, since: float) -> list[Quarantined]:

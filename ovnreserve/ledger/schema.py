@@ -63,4 +63,9 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         PRIMARY KEY (switch, address)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    -- The commit that made a reservation what it is; none for those of version 1.
+    ALTER TABLE reservation ADD COLUMN incarnation  TEXT NOT NULL DEFAULT '';
+    ALTER TABLE reservation ADD COLUMN number       INTEGER NOT NULL DEFAULT 0;
+    """,
 )

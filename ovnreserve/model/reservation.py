@@ -12,7 +12,7 @@ States, and who moves them:
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
@@ -24,6 +24,7 @@ UID: Final = "ovnreserve/uid"
 SWITCH: Final = "ovnreserve/switch"
 RECORD: Final = "ovnreserve/record"
 REVISION: Final = "ovnreserve/revision"
+RESOURCE_VERSION: Final = "ovnreserve/resource-version"
 
 KIND_RESERVATION: Final = "reservation"
 KIND_LEDGER: Final = "ledger"
@@ -36,8 +37,18 @@ class State(enum.StrEnum):
     FAILED = "failed"
 
 
+class Dot(NamedTuple):
+    """One commit: which ledger's, by its incarnation, and its number there, from 1; 0 where it is not known."""
+
+    incarnation: str = ""
+    number: int = 0
+
+
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
-    """One reserved IP. Addresses are integers or None, `created` is seconds since the epoch, `switch` a row's uuid."""
+    """One reserved IP. Addresses are integers or None, `created` is seconds since the epoch, `switch` a row's uuid.
+
+    `written` is the commit that made it what it is: a side whose version vector covers it has known it (plan/revision).
+    """
 
     name: str
     uid: str
@@ -62,6 +73,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     attach_subnets: tuple[str, ...] = ()
     deleted: int | None = None
     message: str = ""
+    written: Dot = Dot()
 
     @property
     def live(self) -> bool:
@@ -110,6 +122,7 @@ class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
     container: str = ""
     attach: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]] | None = None
     deleted: _Seconds | None = None
+    by: tuple[str, _Number] | None = None
     format: int = 1
 
 
@@ -123,6 +136,7 @@ def external_ids_of(r: Reservation) -> dict[str, str]:
         r.subnet, r.pod_name, r.namespace, r.mac, r.created, r.resource_version, r.pod_type,
         None if r.v4 is None else format_v4(r.v4), None if r.v6 is None else format_v6(r.v6), r.generation,
         r.labels, r.annotations, r.node_name, r.container_id, attach if any(attach) else None, r.deleted,
+        r.written if r.written.number else None,
     )  # fmt: skip
     return {
         KIND: KIND_RESERVATION,
@@ -168,6 +182,7 @@ def reservation_of(ids: dict[str, str]) -> Reservation | None:
             attach_macs=attach[1],
             attach_subnets=attach[2],
             deleted=record.deleted,
+            written=Dot(*record.by) if record.by is not None else Dot(),
         )
     except (KeyError, ValueError, RecursionError, msgspec.MsgspecError):
         return None

@@ -72,6 +72,10 @@ class MembersUnchanged(NamedTuple):
     switch: str
 
 
+class PublishRevision(NamedTuple):
+    """Have the ledger row say what the ledger says. Every transaction does; this is for one that does nothing else."""
+
+
 class Barrier(NamedTuple):
     """Increment nb_cfg: ovn-northd answers in sb_cfg once it has seen everything up to here."""
 
@@ -85,5 +89,6 @@ Step = (
     | DeletePort
     | PortUnchanged
     | MembersUnchanged
+    | PublishRevision
     | Barrier
 )

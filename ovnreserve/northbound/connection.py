@@ -266,6 +266,12 @@ class Northbound:
         """Grows with each full dump: what is known by then has to be compared as a whole."""
         return self._idl.dumps if self._idl is not None else 0
 
+    def contend(self, wanted: bool) -> None:
+        """Ask for the lock, as from the start, or leave it to others."""
+        lock = LOCK if wanted else None
+        if self._idl is not None and self._idl.lock_name != lock:
+            self._idl.set_lock(lock)
+
     @property
     def has_lock(self) -> bool:
         return self._idl is not None and bool(self._idl.has_lock)

@@ -14,11 +14,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from ovnreserve.model.reservation import KIND, KIND_LEDGER, KIND_RESERVATION, NAME, REVISION, UID
+from ovnreserve.model.reservation import (
+    KIND,
+    KIND_LEDGER,
+    KIND_RESERVATION,
+    NAME,
+    RESOURCE_VERSION,
+    REVISION,
+    UID,
+)
 from ovnreserve.model.topology import RowChanges
 from ovnreserve.northbound.columns import COLUMNS, INTEGER, MAP, OPTIONAL, SCALAR, SET, Kind
 
 Row = dict[str, Any]
+
+_DIGITS: Final = 18
+"""Of a number that SQLite can store, whatever they are."""
 
 _EMPTY: Final[dict[Kind, Callable[[], Any]]] = {
     SCALAR: str,
@@ -94,9 +105,19 @@ class Replica:
     @property
     def revision(self) -> str | None:
         """The text of the ledger row's version vector; None where there is no ledger row."""
-        for uuid in sorted(self.ledger_rows):
-            return str(self.tables["DNS"][uuid]["external_ids"].get(REVISION, ""))
-        return None
+        return self._ledger_ids.get(REVISION, "") if self.ledger_rows else None
+
+    @property
+    def resource_version(self) -> int:
+        """No resourceVersion that the last writer gave away is greater; 0 where that is not said."""
+        text = self._ledger_ids.get(RESOURCE_VERSION, "")
+        return int(text) if text.isascii() and text.isdecimal() and len(text) <= _DIGITS else 0
+
+    @property
+    def _ledger_ids(self) -> dict[str, str]:
+        """The external_ids of the ledger row; of the first one, should somebody have made copies."""
+        ids: dict[str, str] = self.tables["DNS"][min(self.ledger_rows)]["external_ids"] if self.ledger_rows else {}
+        return ids
 
     def record(self, name: str, uid: str = "") -> tuple[str, dict[str, str]] | None:
         """(row uuid, external_ids) of the record under that name: the one with the uid, if one is given."""

@@ -19,6 +19,7 @@ from ovnreserve.model.reservation import (
     KIND,
     KIND_LEDGER,
     RECORD,
+    RESOURCE_VERSION,
     REVISION,
     UID,
     Reservation,
@@ -32,6 +33,7 @@ from ovnreserve.model.steps import (
     DropRecord,
     MembersUnchanged,
     PortUnchanged,
+    PublishRevision,
     PutRecord,
     Seen,
     Step,
@@ -62,17 +64,23 @@ class Operations:
         """What writes a reservation's record, by uid: of several steps of one batch for it the last counts."""
 
     def build(
-        self, steps: Iterable[tuple[str, Step]], excludes: Mapping[str, str], revision: str, *, barrier: bool = False
+        self,
+        steps: Iterable[tuple[str, Step]],
+        excludes: Mapping[str, str],
+        revision: str,
+        resource_version: int = 0,
+        *,
+        barrier: bool = False,
     ) -> None:
         """Everything of a batch.
 
         `steps` come with the name of the request they are for, `excludes` is our text of each switch whose
-        exclude_ips may change, `revision` the ledger's vector from this transaction on; with `barrier`, ovn-northd is
-        asked to answer.
+        exclude_ips may change, `revision` the ledger's vector from this transaction on and `resource_version` what all
+        that it gave away are not greater than; with `barrier`, ovn-northd is asked to answer.
         """
         verbs: dict[str, dict[str, None]] = {}
         said: set[str] = set()
-        self._revision(revision)
+        self._revision(revision, resource_version)
         steps = list(steps)
         for switch in {step.switch: None for _name, step in steps if isinstance(step, MembersUnchanged)}:
             self._guard_members(switch)
@@ -99,7 +107,7 @@ class Operations:
                     self._add(name, op="mutate", table="Logical_Switch", where=_is(switch), mutations=[mutation])
                 case PortUnchanged(port, seen):
                     self._guard_port(name, port, seen)
-                case WriteExcludes() | MembersUnchanged():
+                case WriteExcludes() | MembersUnchanged() | PublishRevision():
                     pass  # done above, for each switch once
                 case Barrier():
                     barrier = True
@@ -128,6 +136,8 @@ class Operations:
             case WriteExcludes(switch) | DeletePort(_, switch) | MembersUnchanged(switch):
                 row = self._replica.tables["Logical_Switch"].get(switch, {})
                 return "repair", row.get("name") or switch
+            case PublishRevision():
+                return "revision", ""
             case Barrier():
                 return _ONLY_BARRIER, ""
 
@@ -141,8 +151,8 @@ class Operations:
 
     # ---- our rows --------------------------------------------------------------------------------------------------
 
-    def _revision(self, revision: str) -> None:
-        ids = _map({KIND: KIND_LEDGER, REVISION: revision})
+    def _revision(self, revision: str, resource_version: int) -> None:
+        ids = _map({KIND: KIND_LEDGER, REVISION: revision, RESOURCE_VERSION: str(resource_version)})
         for uuid in sorted(self._replica.ledger_rows):
             there = self._replica.tables["DNS"][uuid]["external_ids"]
             seen = {key: there[key] for key in (KIND, REVISION) if key in there}

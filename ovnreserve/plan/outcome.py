@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.reservation import Dot, Reservation
 from ovnreserve.model.steps import Step
 
 
@@ -32,14 +32,20 @@ class Plan(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What a plan may not find out for itself: the time, chance, the next resourceVersion, and whether to wait for
-    ovn-northd.
+    """What a plan may not find out for itself: the time, chance, the next resourceVersion, whether to wait for
+    ovn-northd, and by which commit it will be carried out.
     """
 
     now: float
     random: Random
     resource_version: int
     patient: bool
+    commit: Dot = Dot()
+
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """What a reservation gets that is made or changed."""
+        return {"resource_version": self.resource_version, "written": self.commit}
 
 
 class Defer(Exception):  # noqa: N818 - a decision, not a fault

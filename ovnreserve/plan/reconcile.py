@@ -1,24 +1,28 @@
 """Reconcile: two stores that should say the same are compared as a whole.
 
-First the version vectors tell what happened (plan/revision.py), then each reservation is looked at:
+First the version vectors tell what happened (plan/revision.py), then each reservation is looked at. "Others worked"
+where the database has commits that the ledger has not. An *intent* is what the ledger has and the database was not
+seen to have: it was written down before the database was asked, and nobody was told that it was done.
 
-    ledger      record      database against ledger      what happens
-    intended    same uid    any                          it was committed: held
-    intended    none        equal, smaller               begun and not done: resumed
-    intended    none        greater, incomparable        superseded: dropped, journalled (it was never acknowledged)
-    held        same uid    greater, incomparable        its labels are followed, also of what was intended
-    held        other text  equal, smaller               republished
-    held        none        equal, smaller, incomparable republished
-    held        none        greater                      another daemon released it: dropped
-    releasing   none        any                          the release is done: dropped
-    releasing   any         any                          the release goes on where it was
-    held        another uid equal, smaller               the record is removed, ours republished
-    held        another uid incomparable, releasing      the same
-    any         another uid journalled as released       the record is removed, and there is none
-    any         another uid otherwise                    the other takes the name: ours is superseded
-    none        any         journalled as released       the record is removed
-    none        any         otherwise                    followed: the ledger takes it
+    ledger          record        others worked              nobody else worked
+    intended        none          superseded: dropped        resumed
+    intended        same uid      committed: held            the same
+    changed         same uid      as intent: superseded      written again
+                                  else by the dots: followed,
+                                  or written again
+    held            none          by the dots: released      written again
+                                  there, or written again
+    releasing       none          done: dropped              the same
+    releasing       releasing     finished                   the same
+    releasing       held          as intent: superseded; does the release not know the record: followed;
+                                  else released again
+    held            releasing     followed, unless it does not know the ledger's: written again
+    any             another uid   `_keeps_name`: one takes the name, the other is removed or superseded
+    none            any           followed; removed where the journal says that it is released, and after a fork only
+                                  if the record is unchanged since
 
+Where the database is greater it has known all that the ledger was told of, where it is smaller or equal nobody else
+worked, so the dots decide only after a fork. Without a dot (of version 1) the answer is what keeps the reservation.
 A record that cannot be read is none that was released: it is written again. Both sides of a fork may have given one
 address or MAC away. Then the one whose port has it stays, else the older; the other is Failed, and was it being
 released, gone.
@@ -35,7 +39,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from ovnreserve.model.reservation import Reservation, State
-from ovnreserve.plan.revision import Relation
+from ovnreserve.plan.revision import Relation, Standing, covers
 
 _Claim = tuple[str, str, int | str]
 
@@ -45,7 +49,7 @@ class Verdicts(NamedTuple):
 
     `puts` and `drops` concern the ledger only and are to be committed at once; then `resume` (write the record
     again), `release` (from the first transaction), `finish` (from the second) and `remove` (records nobody should
-    have) go through the engine's queue. `superseded` are among the drops.
+    have) go through the engine's queue. `superseded` are those whose intent or name is given up: dropped, or followed.
     """
 
     puts: list[Reservation]
@@ -60,7 +64,7 @@ class Verdicts(NamedTuple):
 def reconcile(
     ledger: Collection[Reservation],
     records: Mapping[str, Reservation],
-    relation: Relation,
+    standing: Standing,
     was_released: Callable[[str], bool],
     *,
     unreadable: Collection[str] = (),
@@ -69,50 +73,140 @@ def reconcile(
     """Compare the ledger's reservations with the readable records (by name); `unreadable` are the names of the others.
     Pure but for the look into the journal.
     """
+    sides = _Sides(standing, was_released, is_bound)
     verdicts = Verdicts([], [], [], [], [], [], [])
-    others_worked = relation in (Relation.GREATER, Relation.INCOMPARABLE)
     known: set[str] = set()
     for r in ledger:
         known.add(r.name)
         record = records.get(r.name)
-        if record is not None and record.uid != r.uid:  # of another reservation under this name
-            going = record.state is State.RELEASING and relation is Relation.INCOMPARABLE
-            stays = r.state is State.HELD and (going or not others_worked)
-            if not stays and not was_released(record.uid):
+        if record is not None and record.uid != r.uid:
+            if sides.keeps_name(r, record):
+                verdicts.remove.append(record)
+                _compare(verdicts, r, None, sides, is_missing=False)  # nor does it say that ours was released
+            else:
                 verdicts.drops.append(r)
                 verdicts.superseded.append(r.name)
                 _follow(verdicts, record)
-                continue
-            verdicts.remove.append(record)
-            record = None  # nor does it say that ours was released
-        if r.state is State.FAILED:
-            continue
-        if r.state is State.RELEASING:
-            _releasing(verdicts, r, record)
-        elif record is not None and record.state is State.RELEASING:
-            _follow(verdicts, record)
-        elif record is not None:
-            held = record if others_worked else r.with_(state=State.HELD)
-            if held != r:
-                verdicts.puts.append(held)
-            if held != record:
-                verdicts.resume.append(r.name)
-        elif r.state is State.INTENDED and others_worked:
-            verdicts.drops.append(r)
-            verdicts.superseded.append(r.name)
-        elif relation is Relation.GREATER and r.name not in unreadable and r.name not in records:
-            verdicts.drops.append(r)
         else:
-            verdicts.resume.append(r.name)
+            _compare(verdicts, r, record, sides, is_missing=record is None and r.name not in unreadable)
     for name, record in records.items():
         if name in known:
             continue
-        if was_released(record.uid):
+        if sides.is_gone(record):
             verdicts.remove.append(record)
         else:
             _follow(verdicts, record)
     _settle_claims(verdicts, ledger, is_bound)
     return verdicts
+
+
+def is_foreign(ledger: Collection[Reservation], switches: Collection[str], standing: Standing) -> bool:
+    """Does the database seem to be of another cloud? It has none of the switches (uuids) that the ledger knows, and
+    nobody of whom the ledger knows has ever worked there.
+    """
+    if not ledger or standing.database.keys() & standing.ledger.keys():
+        return False
+    return not any(r.switch in switches for r in ledger)
+
+
+class _Sides:
+    """What each side has known of the other's work."""
+
+    def __init__(
+        self, standing: Standing, was_released: Callable[[str], bool], is_bound: Callable[[Reservation], bool]
+    ) -> None:
+        self._standing = standing
+        self._was_released = was_released
+        self._is_bound = is_bound
+        self.relation = standing.relation
+        self.fork = self.relation is Relation.INCOMPARABLE
+        self.others_worked = self.fork or self.relation is Relation.GREATER
+
+    def is_intent(self, r: Reservation) -> bool:
+        """Has the database not been seen to have it as the ledger does?"""
+        if not r.written.number:
+            return r.state is State.INTENDED
+        return not covers(self._standing.ledger, r.written)
+
+    def database_knew(self, r: Reservation) -> bool:
+        return covers(self._standing.database, r.written)
+
+    def ledger_knew(self, record: Reservation) -> bool:
+        return covers(self._standing.ledger, record.written)
+
+    def is_gone(self, record: Reservation) -> bool:
+        """Was it released on our side, and not changed on the other since?"""
+        unchanged = not self.fork or not record.written.number or self.ledger_knew(record)
+        return self._was_released(record.uid) and unchanged
+
+    def was_dropped_there(self, r: Reservation) -> bool:
+        """A reservation has no record: was it released by another daemon?"""
+        return self.database_knew(r) if self.fork else self.relation is Relation.GREATER
+
+    def keeps_name(self, r: Reservation, record: Reservation) -> bool:
+        """Of two reservations under one name, does the ledger's keep it?"""
+        if self.is_gone(record):
+            return True
+        if r.state is not State.HELD:
+            return False
+        if not self.fork:
+            return not self.others_worked
+        if record.state is State.RELEASING:
+            return True
+        ours, theirs = self.database_knew(r), self.ledger_knew(record)
+        if ours is not theirs:
+            return theirs  # who has known the other's had let it go before
+        return _seniority(r, self._is_bound) < _seniority(record, self._is_bound)
+
+
+def _compare(
+    verdicts: Verdicts, r: Reservation, record: Reservation | None, sides: _Sides, *, is_missing: bool
+) -> None:
+    """One reservation of the ledger with its own record, if there is one that can be read; `is_missing` if there is
+    none at all.
+    """
+    if r.state is State.FAILED:
+        return
+    if record is None:
+        if r.state is State.RELEASING:
+            verdicts.drops.append(r)
+        elif sides.others_worked and r.state is State.INTENDED and sides.is_intent(r):
+            verdicts.drops.append(r)
+            verdicts.superseded.append(r.name)
+        elif is_missing and sides.was_dropped_there(r):
+            verdicts.drops.append(r)
+        else:
+            verdicts.resume.append(r.name)
+        return
+    superseded = sides.others_worked and sides.is_intent(r) and r.state is not State.INTENDED
+    match r.state, record.state:
+        case State.RELEASING, State.RELEASING:
+            verdicts.finish.append(r.name)
+        case State.RELEASING, _:
+            changed_since = sides.fork and record.written.number and not sides.ledger_knew(record)
+            if superseded or changed_since:
+                verdicts.puts.append(record)
+                verdicts.superseded.append(r.name)
+            else:
+                verdicts.release.append(r.name)
+        case _, State.RELEASING if sides.fork and r.written.number and not superseded and not sides.database_knew(r):
+            verdicts.resume.append(r.name)
+        case _, State.RELEASING:
+            _follow(verdicts, record)
+        case _:
+            _agree(verdicts, r, record, sides)
+            if superseded and record != r:
+                verdicts.superseded.append(r.name)
+
+
+def _agree(verdicts: Verdicts, r: Reservation, record: Reservation, sides: _Sides) -> None:
+    """Both sides hold it; they may differ in what may be changed of it."""
+    behind = sides.ledger_knew(record) and not sides.database_knew(r) and not sides.is_intent(r)
+    held = record if sides.others_worked and not behind else r.with_(state=State.HELD)
+    if held != r:
+        verdicts.puts.append(held)
+    if held != record:
+        verdicts.resume.append(r.name)
 
 
 def _follow(verdicts: Verdicts, record: Reservation) -> None:
@@ -122,13 +216,9 @@ def _follow(verdicts: Verdicts, record: Reservation) -> None:
         verdicts.finish.append(record.name)
 
 
-def _releasing(verdicts: Verdicts, r: Reservation, record: Reservation | None) -> None:
-    if record is None:
-        verdicts.drops.append(r)
-    elif record.state is State.RELEASING:
-        verdicts.finish.append(r.name)
-    else:
-        verdicts.release.append(r.name)
+def _seniority(r: Reservation, is_bound: Callable[[Reservation], bool]) -> tuple[bool, bool, int, str]:
+    """Of those that claim the same, the least has it: what is not being released, is bound, is older."""
+    return r.state is State.RELEASING, not is_bound(r), r.created, r.uid
 
 
 def _settle_claims(verdicts: Verdicts, ledger: Iterable[Reservation], is_bound: Callable[[Reservation], bool]) -> None:
@@ -139,7 +229,7 @@ def _settle_claims(verdicts: Verdicts, ledger: Iterable[Reservation], is_bound: 
     if len(claims) == claims.total():
         return
     contested = [r for r in after.values() if any(claims[claim] > 1 for claim in _claims(r))]
-    contested.sort(key=lambda r: (r.state is State.RELEASING, not is_bound(r), r.created, r.uid))
+    contested.sort(key=lambda r: _seniority(r, is_bound))
     holders: dict[_Claim, Reservation] = {}
     for r in contested:
         winner = next((holders[claim] for claim in _claims(r) if claim in holders), None)

@@ -26,7 +26,7 @@ def plan_release(world: World, r: Reservation, context: Context, *, again: bool 
     if r.state is State.RELEASING and not again:
         return Plan("deleted", r)
     deleted = r.deleted or int(context.now)
-    releasing = r.with_(state=State.RELEASING, deleted=deleted, resource_version=context.resource_version)
+    releasing = r.with_(state=State.RELEASING, deleted=deleted, **context.stamp)
     steps: list[Step] = [UpdateRecord(releasing)]
     event = Event("Normal", "Releasing", r.name, f"releasing {r.port_addresses} on subnet {r.subnet}")
     port = world.port(r.name)

@@ -61,7 +61,7 @@ def plan_resume(world: World, r: Reservation, context: Context) -> Plan:
 
 
 def _failed(r: Reservation, message: str, context: Context) -> Plan:
-    failed = r.with_(state=State.FAILED, message=message, resource_version=context.resource_version)
+    failed = r.with_(state=State.FAILED, message=message, **context.stamp)
     return Plan("failed", failed, (), (Event("Warning", "Failed", r.name, message),))
 
 

@@ -131,7 +131,7 @@ def _reservation(wanted: Wanted, segment: Segment, choice: _Choice, context: Con
         mac=choice.mac,
         state=State.INTENDED,
         created=int(context.now),
-        resource_version=context.resource_version,
+        **context.stamp,
         labels={key: value for key, value in wanted.labels.items() if key not in OUR_LABELS},
         annotations=wanted.annotations,
         node_name=wanted.node_name,

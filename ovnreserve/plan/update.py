@@ -79,7 +79,7 @@ def _merged(old: dict[str, str], changes: dict[str, str | None]) -> dict[str, st
 def _relabel(r: Reservation, labels: dict[str, str], annotations: dict[str, str], context: Context) -> Plan:
     if labels == r.labels and annotations == r.annotations:
         return Plan("unchanged", r)
-    changed = r.with_(labels=labels, annotations=annotations, resource_version=context.resource_version)
+    changed = r.with_(labels=labels, annotations=annotations, **context.stamp)
     return Plan("configured", changed, (UpdateRecord(changed),) if r.live else ())
 
 
