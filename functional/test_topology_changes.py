@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sites import Raw, Site
 from support import wait_until
 
+from ovnreserve.sandbox import Daemon, Servers
+
 if TYPE_CHECKING:
-    from ovnreserve.sandbox import Daemon, Servers
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -43,7 +45,9 @@ def test_an_empty_database_for_a_while_destroys_nothing(own: Site) -> None:
     for answer in answers:
         told(own, answer.name, "Reserved", "False", "SubnetMissing")
     assert {own.ip(answer.name)["status"]["phase"] for answer in answers} == {"Pending"}
+    wait_until(lambda: status(own)["state"] == "foreign", what="it is taken for another cloud's")
     assert own.records() == {}
+    assert own.rows("DNS") == []
     own.servers.nb_server.kill()
     shutil.move(saved, database)
     own.servers.nb_server.start()
@@ -68,6 +72,122 @@ def test_a_switch_that_goes_and_comes_back_has_everything_written_again(own: Sit
     told(own, answer.name, "Reserved", "True", "Reserved")
     wait_until(lambda: own.exclude_ips(switch) == answer.v4, what="excluded again")
     wait_until(lambda: answer.name in own.records(), what="recorded again")
+
+
+# ---- a switch made anew under its name -------------------------------------------------------------------------------
+
+
+def test_what_still_fits_moves_to_a_switch_made_anew_under_the_name_and_the_rest_fails(own: Site) -> None:
+    """Nobody is renumbered by that: who got one of the addresses there first keeps it."""
+    switch = own.switch("10.16.0.0/24", exclude_ips="10.16.0.99")
+    kept = [own.reserve(switch, v4IpAddress=f"10.16.0.{host}") for host in (2, 3, 40)]
+    lost = own.reserve(switch, v4IpAddress="10.16.0.200")
+    labelled = own.command("delete", "ip", own.reserve(switch).name)
+    assert labelled.code == 0
+    own.nb("ls-del", switch)
+    told(own, kept[0].name, "Reserved", "False", "SubnetMissing")
+    own.nb("ls-add", switch, "--", "set", "logical_switch", switch, "other_config:subnet=10.16.0.0/26",
+           "--", "lsp-add", switch, "lucky", "--", "lsp-set-addresses", "lucky", "dynamic",
+           "--", "lsp-add", switch, kept[2].name, "--", "lsp-set-addresses", kept[2].name, "dynamic 10.16.0.40",
+           )  # fmt: skip
+    for answer in kept:
+        told(own, answer.name, "Reserved", "True", "Reserved")
+    uuid = own.row("Logical_Switch", switch)["_uuid"]
+    wait_until(lambda: own.addresses(kept[2].name) == {kept[2].addresses}, what="bound to what it had")
+    own.nb("--wait=sb", "sync")
+    lucky = own.dynamic_addresses("lucky").split()[-1]
+    withheld = lucky in (answer.v4 for answer in kept)
+    expected = [answer.v4 for answer in kept if answer.v4 != lucky]
+    wait_until(
+        lambda: (own.exclude_ips(switch) or "").replace("..", " ").split() == expected, what="what fits is excluded"
+    )
+    assert own.dynamic_addresses("lucky").split()[-1] == lucky
+    for answer in kept:
+        assert own.records()[answer.name]["external_ids"]["ovnreserve/switch"] == uuid
+        assert own.ip(answer.name)["metadata"]["uid"] == answer.ip["metadata"]["uid"]
+        expected_status = "True" if withheld and answer.v4 == lucky else "False"
+        wait_until(
+            lambda name=answer.name, status=expected_status: own.condition(name, "Conflicted")["status"] == status,
+            what="Conflicted says so",
+        )
+    told(own, lost.name, "Reserved", "False", "Failed")
+    assert "10.16.0.200 is no host of 10.16.0.0/26" in own.condition(lost.name, "Reserved")["message"]
+    assert dict(own.events(kept[0].name))["Rehomed"]
+
+
+def test_a_switch_made_anew_while_the_daemon_was_down_is_found_and_its_standby_follows(
+    own: Site, tmp_path: Path
+) -> None:
+    switch = own.switch()
+    answers = [own.reserve(switch) for _ in range(3)]
+    other = own.reserve(own.switch())  # the database is known by this one's switch
+    own.daemon.kill()
+    own.nb("ls-del", switch, "--", "ls-add", switch, "--", "set", "logical_switch", switch,
+           "other_config:subnet=10.16.0.0/24")  # fmt: skip
+    own.client.close()
+    own.daemon.start()
+    with Daemon(own.servers, tmp_path / "second", run_dir=own.servers.run_dir / "second") as second:
+        standby = Site(own.servers, second)
+        for site in (own, standby):
+            for answer in (*answers, other):
+                told(site, answer.name, "Reserved", "True", "Reserved")
+    wait_until(lambda: own.exclude_ips(switch) == f"{answers[2].v4}..{answers[0].v4}", what="excluded there")
+
+
+def test_while_several_switches_have_the_name_nothing_moves(site: Site) -> None:
+    switch = site.switch()
+    name = site.reserve(switch).name
+    with Raw(site.servers) as raw:
+        config = ["map", [["subnet", "10.16.0.0/24"]]]
+        where = [["name", "==", switch]]
+        twice = [{"op": "insert", "table": "Logical_Switch", "row": {"name": switch, "other_config": config}}] * 2
+        raw.transact({"op": "delete", "table": "Logical_Switch", "where": where}, *twice)
+        told(site, name, "Reserved", "False", "SubnetMissing")
+        one = site.rows("Logical_Switch")[0]["_uuid"]
+        raw.transact({"op": "delete", "table": "Logical_Switch", "where": [["_uuid", "==", ["uuid", one]]]})
+    site.nb("ls-add", "another")  # a switch that comes makes it look again
+    told(site, name, "Reserved", "True", "Reserved")
+
+
+# ---- another cloud's database ----------------------------------------------------------------------------------------
+
+
+def status(site: Site) -> dict[str, Any]:
+    return site.client.get("/apis/ovnreserve.io/v1/status")
+
+
+def test_a_database_of_another_cloud_gets_nothing_until_it_is_adopted(own: Site, tmp_path: Path) -> None:
+    with Servers() as others:
+        other = Site(others, Daemon(others, tmp_path / "others"))
+        with other.daemon:
+            theirs = other.reserve(other.switch(name="net"))
+            with other.northd_paused():
+                mine = own.reserve(own.switch(name="net"))
+                late = own.reserve(own.switch("10.17.0.0/24", name="late"))
+                own.daemon.stop()
+                before = other.servers.nbctl("list", "dns")
+                stray = Daemon(others, own.daemon.state_dir, run_dir=others.run_dir / "stray")
+                stray.start(wait=False)
+                lost = Site(others, stray)
+                wait_until((stray.run_dir / "ovnreserved.sock").exists, what="the socket")
+                wait_until(lambda: status(lost)["state"] == "foreign", what="it refuses")
+                assert "--adopt-database" in status(lost)["database"]["problem"]
+                refused = lost.reserve("net")
+                assert refused.code == 503
+                assert "seems to be another cloud's database" in refused.message
+                assert {ip["metadata"]["name"] for ip in lost.ips()} == {mine.name, late.name}
+                assert other.servers.nbctl("list", "dns") == before
+        # The lock was left to those whose it is; now there is nobody, and still nothing is written.
+        assert other.servers.nbctl("list", "dns") == before
+        stray.stop()
+        adopting = Daemon(others, own.daemon.state_dir, "--adopt-database", run_dir=others.run_dir / "stray")
+        with adopting:
+            lost = Site(others, adopting)
+            wait_until(lambda: mine.name in lost.records(), what="published")
+            assert theirs.name in lost.records()  # both sides of what is now a fork stay
+            told(lost, late.name, "Reserved", "False", "SubnetMissing")
+        with Daemon(others, own.daemon.state_dir, run_dir=others.run_dir / "stray") as again:
+            assert status(Site(others, again))["state"] == "active"  # once is enough
 
 
 def test_conditions_follow_the_switch(site: Site) -> None:

@@ -4,6 +4,7 @@
     exclude_ips of a switch changed             repair our part
     a record is gone or is another one          write it again
     a switch came                               write the records of its reservations that are not there
+    a switch came in the place of another       move the reservations of that one to it
     ovn-northd has seen a release               finish it
     the ledger row is not what it should be     write it again
 
@@ -26,6 +27,7 @@ from ovnreserve.northbound.replica import Replica
 from ovnreserve.plan.bind import judge, plan_bind
 from ovnreserve.plan.outcome import Context, Plan
 from ovnreserve.plan.reconcile import Verdicts
+from ovnreserve.plan.rehome import new_home, plan_rehome
 from ovnreserve.plan.release import plan_finish, plan_release
 from ovnreserve.plan.repair import is_written, plan_repair, plan_resume
 from ovnreserve.plan.world import Touched, World
@@ -64,6 +66,7 @@ class Tasks:
         self._suspects: set[str] = set()
         self._patience = Patience()
         self._records: set[str] = set()
+        self._homeless: set[str] = set()
         self._ready: dict[tuple[str, str], Work] = {}
         self._under_way: set[tuple[str, str]] = set()
         """What is to be done, and for whom: a bind does not stand in for writing the record again."""
@@ -77,12 +80,16 @@ class Tasks:
         self._records.update(records)
         for switch in touched.came:
             self._records |= world.segments[switch].reservations
+        if touched.came:
+            self._homeless |= world.homeless()
         for name in touched.names:
             r = world.reservations.get(name)
             if r is not None:
                 self._binds.add(name)
                 segment = world.segments.get(r.switch)
-                if segment is not None and r.v4 in segment.withheld:
+                if segment is None:
+                    self._homeless.add(name)
+                elif r.v4 in segment.withheld:
                     self._suspects.add(r.switch)
 
     def port_may_wait(self, names: Iterable[str]) -> None:
@@ -106,6 +113,7 @@ class Tasks:
         self.release_seen(r for name in verdicts.finish if (r := self._held(name, State.RELEASING)) is not None)
         for r in verdicts.remove:
             self._add("remove", r.uid, partial(self._remove, r))
+        self._homeless |= self._world.homeless()
         self._suspects |= self._world.segments.keys()
         self._binds |= self._world.reservations.keys()
 
@@ -127,6 +135,7 @@ class Tasks:
     def take(self) -> Iterator[Work]:
         """The work that all of it comes to."""
         self._check_records()
+        self._check_homes()
         self._check_ports()
         self._check_excludes()
         ready, self._ready = self._ready, {}
@@ -136,7 +145,7 @@ class Tasks:
     @property
     def due(self) -> float:
         """When there is something to take (monotonic)."""
-        if self._ready or self._binds or self._records:
+        if self._ready or self._binds or self._records or self._homeless:
             return 0.0
         return min((self._patience.until(switch) for switch in self._suspects), default=float("inf"))
 
@@ -156,6 +165,13 @@ class Tasks:
             if record is None or reservation_of(record[1]) != r:
                 self._add("resume", name, partial(self._resume, name))
         self._records.clear()
+
+    def _check_homes(self) -> None:
+        for name in self._homeless:
+            r = self._held(name, State.HELD)
+            if r is not None and new_home(self._world, r) is not None:
+                self._add("rehome", name, partial(self._rehome, name))
+        self._homeless.clear()
 
     def _check_ports(self) -> None:
         for name in self._binds:
@@ -201,6 +217,10 @@ class Tasks:
     def _resume(self, name: str, context: Context) -> Plan:
         r = self._held(name, State.INTENDED, State.HELD)
         return plan_resume(self._world, r, context) if r is not None else _NOTHING
+
+    def _rehome(self, name: str, context: Context) -> Plan:
+        r = self._held(name, State.HELD)
+        return plan_rehome(self._world, r, context) if r is not None else _NOTHING
 
     def _bind(self, name: str, _context: Context) -> Plan:
         r = self._held(name, State.HELD)

@@ -49,6 +49,8 @@ class World:
         self.reservations: dict[str, Reservation] = {}
         self.macs: dict[str, int] = {}
         """How many ports and live reservations, anywhere, have this MAC."""
+        self._homes: dict[str, set[str]] = {}
+        """The reservations of each switch, by its uuid, whether it is there or not."""
         self._switch_of: dict[str, str] = {}
         self._dhcp: dict[str, int] = {}
         self._quarantines: set[str] = set()
@@ -66,6 +68,11 @@ class World:
 
     def switches_named(self, name: str) -> list[Segment]:
         return [self.segments[uuid] for uuid in sorted(self.by_name.get(name, ()))]
+
+    def homeless(self) -> set[str]:
+        """The reservations whose switch does not exist. Costs a look at every switch that has any."""
+        gone = self._homes.keys() - self.segments.keys()
+        return {name for uuid in gone for name in self._homes[uuid]}
 
     def switch_name(self, uuid: str | None) -> str:
         segment = self.segments.get(uuid or "")
@@ -186,9 +193,8 @@ class World:
         switch = switch_of(uuid, row)
         if segment is None:
             segment = self.segments[uuid] = Segment(switch)
-            for r in self.reservations.values():
-                if r.switch == uuid:
-                    segment.add_reservation(r)
+            for name in self._homes.get(uuid, ()):
+                segment.add_reservation(self.reservations[name])
             touched.excludes.add(uuid)
             touched.came.add(uuid)
             touched.names.update(segment.reservations)
@@ -258,12 +264,13 @@ class World:
                 yield name
 
     def put(self, r: Reservation) -> None:
-        """A reservation came or changed. Its addresses, MAC and switch never change."""
+        """A reservation came or changed. Its addresses and MAC never change."""
         segment = self.segments.get(r.switch)
         old = self.reservations.get(r.name)
         withheld = segment is not None and old is not None and old.live and old.v4 == r.v4 in segment.withheld
         self.drop(r.name)
         self.reservations[r.name] = r
+        self._homes.setdefault(r.switch, set()).add(r.name)
         if r.live:
             count(self.macs, r.mac, +1)
         if segment is not None:
@@ -277,6 +284,7 @@ class World:
         r = self.reservations.pop(name, None)
         if r is None:
             return
+        discard(self._homes, r.switch, r.name)
         if r.live:
             count(self.macs, r.mac, -1)
         segment = self.segments.get(r.switch)

@@ -1,0 +1,86 @@
+"""Rehome: a logical switch was deleted, and one of its name was made anew, with another uuid.
+
+A CMS that rebuilds its networks does that. A reservation is for a subnet, and the subnet's name is the switch's name:
+so what still fits moves to the new switch, and the rest fails, saying why.
+
+    its addresses are no hosts of the new networks        Failed
+    another reservation has an address or the MAC there   Failed
+    its port would have another name there                Failed
+    else                                                  written and excluded there, as by plan/repair.py: our own
+                                                          dynamic port is pinned, somebody else's not renumbered
+
+While no switch has the name, or several have, it stays where it was: the old switch may come back.
+"""
+
+from __future__ import annotations
+
+from ovnreserve.model.addresses import format_v4, format_v6
+from ovnreserve.model.names import port_name
+from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.steps import PutRecord, Step, WriteAddresses, WriteExcludes
+from ovnreserve.plan.bind import judge, seen
+from ovnreserve.plan.outcome import Context, Defer, Event, Plan
+from ovnreserve.plan.segment import Segment
+from ovnreserve.plan.world import World
+
+
+def new_home(world: World, r: Reservation) -> Segment | None:
+    """The switch that has taken the place of the reservation's, if that is gone."""
+    if r.switch in world.segments:
+        return None
+    found = world.switches_named(r.subnet)
+    return found[0] if len(found) == 1 else None
+
+
+def plan_rehome(world: World, r: Reservation, context: Context) -> Plan:
+    """Raises Defer while ovn-northd is about to choose addresses there."""
+    segment = new_home(world, r)
+    if segment is None or r.state is not State.HELD:
+        return Plan("unchanged")
+    world.settled(segment)
+    switch = segment.switch
+    misfit = _misfit(segment, r)
+    if misfit is not None:
+        message = f"logical switch {switch.name} was made anew ({switch.uuid}, was {r.switch}): {misfit}"
+        failed = r.with_(state=State.FAILED, message=message, **context.stamp)
+        return Plan("failed", failed, (), (Event("Warning", "Failed", r.name, message),))
+    if context.patient and r.v4 is not None and segment.pending and switch.has_ipam:
+        raise Defer(switch.uuid)
+    moved = r.with_(switch=switch.uuid, **context.stamp)
+    steps: list[Step] = [PutRecord(moved)]
+    what = f"{r.port_addresses} is kept on logical switch {switch.name}, which was made anew ({switch.uuid})"
+    events = [Event("Normal", "Rehomed", r.name, what)]
+    for uuid in segment.port_addresses.get((4, r.v4), ()) if r.v4 is not None else ():
+        port = world.ports[uuid]
+        if port.assigned is None or r.v4 not in port.assigned.v4:
+            continue
+        verdict = judge(world, moved)
+        if port.name == r.name and verdict.addresses is not None:
+            steps.append(WriteAddresses(port.uuid, seen(port), verdict.addresses, r.name))
+        else:
+            steps.append(WriteExcludes(switch.uuid, frozenset(segment.withheld | {r.v4})))
+            message = f"ovn-northd gave {port.dynamic_addresses} to port {port.name}; not excluded until it leaves"
+            events.append(Event("Warning", "Withheld", r.name, message))
+    return Plan("rehomed", moved, tuple(steps), tuple(events))
+
+
+def _misfit(segment: Segment, r: Reservation) -> str | None:
+    """Why the reservation cannot be had on that switch."""
+    expected = port_name(r.pod_name, r.namespace, segment.switch.provider)
+    if expected != r.name:
+        return f"its port would be called {expected} there"
+    for family, address in ((4, r.v4), (6, r.v6)):
+        if address is None:
+            continue
+        shown = format_v4(address) if family == 4 else format_v6(address)
+        space = segment.space(family)
+        if space is None:
+            return f"{shown} has no network there"
+        first, last = space.cidr.hosts
+        if not first <= address <= last:
+            return f"{shown} is no host of {space.cidr}"
+        holder = segment.reserved.get((family, address))
+        if holder is not None:
+            return f"IP {holder} has {shown}"
+    holder = segment.reserved_macs.get(r.mac)
+    return f"IP {holder} has MAC {r.mac}" if holder is not None else None
