@@ -6,6 +6,7 @@ if the northbound database refuses.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ovnreserve.engine.settlement import entry
@@ -157,6 +158,10 @@ class Batch:
     @property
     def steps(self) -> list[tuple[str, Step]]:
         return [(work.name, step) for work, plan in self.planned for step in plan.steps]
+
+    @property
+    def all_steps(self) -> Iterator[Step]:
+        return (step for _name, step in self.steps)
 
     def excludes(self) -> dict[str, str]:
         """Our text for each switch whose exclude_ips may have to change."""

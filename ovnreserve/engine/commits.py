@@ -14,9 +14,11 @@ from typing import Final
 
 import structlog
 
+from ovnreserve.engine import points
 from ovnreserve.engine.barrier import Awaited, Barriers
 from ovnreserve.engine.batch import Batch, Planned
 from ovnreserve.engine.events import Events, log_events
+from ovnreserve.engine.points import Point
 from ovnreserve.engine.published import Published
 from ovnreserve.engine.publisher import Publisher
 from ovnreserve.engine.queue import Queue
@@ -85,6 +87,7 @@ class Commits:
         puts, drops = batch.puts(), batch.drops()
         if puts or drops or needs_northbound:
             journal = [] if needs_northbound else batch.entries(wall)
+            points.reached(Point.PLANNED, batch.all_steps)
             try:
                 self._settlement.commit_with(puts, drops, journal, count=needs_northbound)
             except LedgerError as error:
@@ -98,6 +101,7 @@ class Commits:
                 self._queue.waiting.extend(batch.doubtful)
                 self._queue.pause(_LEDGER_RETRY)
                 return
+            points.reached(Point.INTENDED, batch.all_steps)
         # What is being released is there until the database says that it is gone.
         self._publisher.changed(work.name for work, plan in batch.planned if plan.result != "released")
         operations = Operations(self._northbound.replica)
@@ -118,6 +122,7 @@ class Commits:
             batch.planned.clear()
             operations.look()
         batch.transaction = self._northbound.commit(operations)
+        points.reached(Point.SENT, batch.all_steps)
         self.batch = batch
         self.advance()
 
@@ -153,6 +158,7 @@ class Commits:
     # ---- how a transaction may end ---------------------------------------------------------------------------------
 
     def _committed(self, batch: Batch) -> None:
+        points.reached(Point.COMMITTED, batch.all_steps)
         now, wall = time.monotonic(), time.time()
         row = self._northbound.replica.nb_global()
         target = row["nb_cfg"] if row is not None else None
@@ -230,6 +236,7 @@ class Commits:
         batch.undo()
         before = batch.before
         self._publisher.changed(before)
+        points.reached(Point.TAKING_BACK, batch.all_steps)
         try:
             self._ledger.commit(
                 [r for r in before.values() if r is not None], [name for name, r in before.items() if r is None]
@@ -237,6 +244,7 @@ class Commits:
         except LedgerError as error:  # comparing will find these intents, and nobody was told that they were done
             _log.error("ledger_failed", error=str(error))
             self.must_compare = True
+        points.reached(Point.TAKEN_BACK, batch.all_steps)
 
     def _plan_again(self, batch: Batch, culprit: str) -> None:
         """A guard failed: somebody changed what a plan had looked at. The change has been received; plan everything
@@ -269,6 +277,7 @@ class Commits:
     # ---- ovn-northd has answered -----------------------------------------------------------------------------------
 
     def _released(self, releasing: list[Reservation], mark: int, seen: bool) -> None:
+        points.reached(Point.RELEASED)
         if seen:
             self._publisher.enforced([], mark)
         else:

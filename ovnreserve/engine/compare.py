@@ -11,6 +11,8 @@ from typing import Final
 
 import structlog
 
+from ovnreserve.engine import points
+from ovnreserve.engine.points import Point
 from ovnreserve.engine.settlement import entry
 from ovnreserve.ledger.ledger import Entry, Ledger, LedgerError, quarantine_of
 from ovnreserve.model.addresses import parse_either
@@ -65,6 +67,7 @@ def compare_stores(
         drops = [r.name for r in verdicts.drops]
         released = [r for r in verdicts.drops if r.name not in verdicts.superseded]
         kept = [address for r in released for address in quarantine_of(r, now)]
+        points.reached(Point.COMPARING)
         try:
             ledger.commit(
                 verdicts.puts,
@@ -77,6 +80,7 @@ def compare_stores(
         except LedgerError as error:
             _log.error("ledger_failed", error=str(error))
             return None
+        points.reached(Point.COMPARED)
     for r in verdicts.drops:
         world.drop(r.name)
     for r in verdicts.puts:

@@ -12,6 +12,8 @@ from typing import Final
 
 import structlog
 
+from ovnreserve.engine import points
+from ovnreserve.engine.points import Point
 from ovnreserve.ledger.ledger import Entry, Ledger, LedgerError, Quarantined, quarantine_of
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.plan.outcome import Event
@@ -55,6 +57,7 @@ class Settlement:
         """Commit these, and everything to be settled with them, in one ledger transaction. Raises LedgerError; then
         none was.
         """
+        points.reached(Point.SETTLING)
         self._ledger.commit(
             puts,
             [*self._gone, *drops],
@@ -63,6 +66,7 @@ class Settlement:
             self._quarantine(),
             count=count,
         )
+        points.reached(Point.SETTLED)
         self._held, self._gone, self._journal = {}, {}, []
         self.due = float("inf")
 

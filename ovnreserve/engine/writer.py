@@ -28,11 +28,13 @@ from typing import Any, Final
 
 import structlog
 
+from ovnreserve.engine import points
 from ovnreserve.engine.batch import Batch
 from ovnreserve.engine.commits import PATIENCE, Commits, unavailable
 from ovnreserve.engine.compare import compare_stores, standing_of
 from ovnreserve.engine.events import Events
 from ovnreserve.engine.inbox import Inbox
+from ovnreserve.engine.points import Point
 from ovnreserve.engine.published import Published
 from ovnreserve.engine.publisher import Publisher
 from ovnreserve.engine.queue import Queue
@@ -212,6 +214,7 @@ class Engine:
         delivered = self._inbox.delivered()
         if delivered:
             self.deliver(delivered)
+            points.reached(Point.ANSWERED)
 
     # ---- what changed in the database ------------------------------------------------------------------------------
 
