@@ -301,7 +301,7 @@ class Daemon(Process):
 
     It runs in the servers' run directory unless another is given. `messages` holds what it has told its
     service manager since it was started, one sd_notify(3) assignment each; `client_environment` leads
-    commands to this daemon.
+    commands to this daemon. `program` is what Python is to run in place of the daemon's module.
     """
 
     def __init__(
@@ -311,6 +311,7 @@ class Daemon(Process):
         *arguments: str,
         run_dir: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("-m", "ovnreserve.daemon"),
     ) -> None:
         self.run_dir = run_dir.absolute() if run_dir else servers.run_dir
         _check_length(self.run_dir)
@@ -323,7 +324,7 @@ class Daemon(Process):
         self._notify = self.run_dir / "notify"
         self._listener: threading.Thread | None = None
         command = [
-            *(sys.executable, "-m", "ovnreserve.daemon", "--db", servers.nb),
+            *(sys.executable, *program, "--db", servers.nb),
             *("--run-dir", str(self.run_dir), "--state-dir", str(state_dir), *arguments),
         ]
         ours = {**self.client_environment, "NOTIFY_SOCKET": str(self._notify), **(environment or {})}
