@@ -121,10 +121,32 @@ def test_what_another_daemon_released_is_gone_and_in_quarantine(path: Path, seen
     assert site.compare().remove == ([r()] if seen else [])
 
 
-def test_a_wiped_database_is_written_again(path: Path) -> None:
+def test_a_wiped_database_is_written_again_and_its_vector_says_what_it_has_meanwhile(path: Path) -> None:
     site = Site(path, r())
+    before = site.ledger.incarnation
     assert site.compare().resume == [NAME]
-    assert site.ledger.vector == {site.ledger.incarnation: 1}
+    ledger = site.ledger
+    assert ledger.vector == {before: 1}
+    assert not ledger.is_complete
+    ledger.commit(count=True)
+    assert ledger.revision == {ledger.incarnation: 1}  # whoever sees that, does not take what is not there for released
+    ledger.confirm()
+    site.write(r(), vector=ledger.published)
+    assert not any(site.compare())
+    assert ledger.is_complete
+    ledger.commit(count=True)
+    assert ledger.revision == {before: 1, ledger.incarnation: 2}
+
+
+def test_a_ledger_that_has_begun_to_write_again_goes_on_under_its_new_incarnation(path: Path) -> None:
+    site = Site(path, r(), r("b.default", v4="10.0.0.10", mac="02:6f:76:00:00:10"))
+    site.compare()
+    incarnation = site.ledger.incarnation
+    site.ledger.commit(count=True)
+    site.ledger.confirm()
+    site.write(r(), vector=site.ledger.published)
+    assert site.compare().resume == ["b.default"]
+    assert site.ledger.incarnation == incarnation
 
 
 @pytest.mark.parametrize("key", [RECORD, UID])
@@ -142,7 +164,7 @@ def test_both_sides_of_a_fork_stay_and_of_two_claims_one_fails(path: Path) -> No
     site = Site(path, r(created=100), mine)
     theirs = r("theirs.default", created=200, mac="02:6f:76:00:00:11")
     site.write(theirs, vector={"other": 1})
-    assert sorted(site.compare().resume) == ["mine.default", NAME]
+    assert sorted(site.compare().resume) == ["mine.default", "theirs.default", NAME]
     states = {name: x.state for name, x in site.cloud.world.reservations.items()}
     assert states == {NAME: State.HELD, "mine.default": State.HELD, "theirs.default": State.FAILED}
     assert site.journal() == [("Failed", "theirs.default", theirs.uid)]

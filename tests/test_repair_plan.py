@@ -226,7 +226,8 @@ def test_without_its_switch_what_was_never_acknowledged_fails(cloud: Cloud) -> N
     plan = resume(cloud, r)
     message = "logical switch net (gone) does not exist any more"
     assert plan.reservation == r.with_(state=State.FAILED, message=message, resource_version=77)
-    assert (plan.result, plan.steps) == ("failed", ())
+    assert plan.result == "failed"
+    assert plan.steps == (PutRecord(plan.reservation),)
     assert [(event.type, event.reason, event.message) for event in plan.events] == [("Warning", "Failed", message)]
 
 

@@ -133,11 +133,13 @@ def test_a_record_that_somebody_deleted_or_changed_is_written_again(site: Site) 
     assert site.planned() == [[PutRecord]]
 
 
-@pytest.mark.parametrize("state", [State.INTENDED, State.RELEASING, State.FAILED])
-def test_only_what_is_held_needs_its_record(state: State) -> None:
+@pytest.mark.parametrize(
+    ("state", "needed"), [(State.INTENDED, False), (State.RELEASING, False), (State.HELD, True), (State.FAILED, True)]
+)
+def test_what_is_held_or_has_failed_needs_its_record(state: State, needed: bool) -> None:
     site = Site(state=state)
     site.delete("DNS", site.record)
-    assert site.planned() == []
+    assert site.planned() == ([[PutRecord]] if needed else [])
 
 
 def test_what_we_have_written_is_looked_at_again_and_is_no_news_if_it_stands(site: Site) -> None:

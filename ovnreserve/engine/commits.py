@@ -163,7 +163,7 @@ class Commits:
         row = self._northbound.replica.nb_global()
         target = row["nb_cfg"] if row is not None else None
         if batch.planned:
-            self._ledger.learn(self._ledger.revision)
+            self._ledger.confirm()
         entries = batch.entries(wall)
         self._settlement.note(entries)
         log_events(entries)

@@ -46,6 +46,10 @@ def compare_stores(
     what is left to do there, and the names concerned.
 
     None if the ledger cannot be written: nothing is decided on half a view.
+
+    Where the database lacks what the ledger has known it to have, its vector says so until all of that is written
+    again: one that covers what is not there would tell other daemons that it was released. If our own commits are among
+    what it lacks, we go on counting under another incarnation, since no number of the old one could leave them out.
     """
     written = replica.records.keys() if names is None else replica.records.keys() & names
     records = _records(replica, world, written)
@@ -81,6 +85,8 @@ def compare_stores(
             _log.error("ledger_failed", error=str(error))
             return None
         points.reached(Point.COMPARED)
+    if not _publishes(ledger, standing, verdicts, whole=names is None):
+        return None
     for r in verdicts.drops:
         world.drop(r.name)
     for r in verdicts.puts:
@@ -91,6 +97,23 @@ def compare_stores(
         counts = {k: len(v) for k, v in verdicts._asdict().items()}
         _log.info("stores_compared", database=standing.relation.value, **counts)
     return verdicts, {r.name for r in (*verdicts.puts, *verdicts.drops)}
+
+
+def _publishes(ledger: Ledger, standing: Standing, verdicts: Verdicts, *, whole: bool) -> bool:
+    """Settle what the next transactions say of themselves. False if the ledger cannot be written."""
+    ledger.published = dict(standing.database)
+    if not whole:
+        return True
+    lacking = standing.relation in (Relation.SMALLER, Relation.INCOMPARABLE)
+    ledger.is_complete = not (lacking and any((verdicts.resume, verdicts.release, verdicts.remove)))
+    own = ledger.incarnation
+    if not ledger.is_complete and standing.database.get(own, 0) < standing.ledger.get(own, 0):
+        try:
+            ledger.renew()
+        except LedgerError as error:
+            _log.error("ledger_failed", error=str(error))
+            return False
+    return True
 
 
 def _records(replica: Replica, world: World, names: Iterable[str]) -> dict[str, Reservation]:

@@ -33,16 +33,17 @@ class Queue:
         self._tasks = tasks
 
     def gather(self, now: float) -> None:
-        """Bring in what was deferred, and our own tasks. Repairs of exclude_ips go before whatever is written there."""
+        """Bring in what was deferred, and our own tasks, which go first: repairs of exclude_ips before whatever else is
+        written there, and what is missing in the database before whatever else is counted there.
+        """
         deferred = [work for work in self.deferred if work.not_before <= now]
         self.deferred = [work for work in self.deferred if work.not_before > now]
         tasks = list(self._tasks.take())
         now = time.monotonic()
         tasks += [work for due, work in self._later if due <= now]
         self._later = [(due, work) for due, work in self._later if due > now]
-        self.waiting.extendleft(work for work in reversed(deferred) if not work.repairs)
+        self.waiting.extendleft(work for work in (*reversed(deferred), *tasks) if not work.repairs)
         self.waiting.extendleft(work for work in (*deferred, *tasks) if work.repairs)
-        self.waiting.extend(work for work in tasks if not work.repairs)
 
     def take_all(self) -> list[Work]:
         works = [*self.waiting, *self.deferred, *(work for _due, work in self._later)]

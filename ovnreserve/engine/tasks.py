@@ -35,6 +35,7 @@ from ovnreserve.plan.world import Touched, World
 _NOTHING = Plan("unchanged")
 _REVISION: Final = "(revision)"
 """In place of a reservation's name, for the one task that is for none."""
+_CATCHING_UP: Final = frozenset({"resume", "release", "remove"})
 
 
 class Patience:
@@ -107,7 +108,8 @@ class Tasks:
         self._under_way.clear()
         self._records.clear()
         for name in verdicts.resume:
-            self._add("resume", name, partial(self._resume, name))
+            if self._can_be_written(name):
+                self._add("resume", name, partial(self._resume, name))
         for name in verdicts.release:
             self._add("release", name, partial(self._release_again, name))
         self.release_seen(r for name in verdicts.finish if (r := self._held(name, State.RELEASING)) is not None)
@@ -120,6 +122,11 @@ class Tasks:
     def publish_revision(self) -> None:
         """The database's vector does not say what has become of the comparison."""
         self._add("revision", "", lambda _context: Plan("published", None, (PublishRevision(),)), name=_REVISION)
+
+    @property
+    def is_catching_up(self) -> bool:
+        """Is something on its way that a comparison has found missing?"""
+        return any(what in _CATCHING_UP for what, _key in (*self._ready, *self._under_way))
 
     def look_after(self, names: Iterable[str], switches: Iterable[str]) -> None:
         """We have written these: somebody may have changed them since, in the same moment."""
@@ -156,10 +163,15 @@ class Tasks:
         if task not in self._ready and task not in self._under_way:
             self._ready[task] = Work(name or key, plan, repairs=repairs, task=task)
 
+    def _can_be_written(self, name: str) -> bool:
+        """What is held waits for its switch to be back."""
+        r = self._world.reservations.get(name)
+        return r is None or r.state is not State.HELD or r.switch in self._world.segments
+
     def _check_records(self) -> None:
         for name in self._records:
             r = self._world.reservations.get(name)
-            if r is None or r.state is not State.HELD:
+            if r is None or r.state not in (State.HELD, State.FAILED):
                 continue
             record = self._replica.record(name, r.uid)
             if record is None or reservation_of(record[1]) != r:
@@ -215,7 +227,7 @@ class Tasks:
         return plan_finish(r)
 
     def _resume(self, name: str, context: Context) -> Plan:
-        r = self._held(name, State.INTENDED, State.HELD)
+        r = self._held(name, State.INTENDED, State.HELD, State.FAILED)
         return plan_resume(self._world, r, context) if r is not None else _NOTHING
 
     def _rehome(self, name: str, context: Context) -> Plan:

@@ -111,6 +111,7 @@ class Engine:
         self._compare_at = float("inf")
         self._agreed: str | None = None
         """The text of the ledger row that ledger and database have agreed on."""
+        self._was_catching_up = False
         for r in ledger.load():
             self.world.put(r)
             self._publisher.changed((r.name,))
@@ -271,7 +272,9 @@ class Engine:
         won = northbound.has_lock and self.published.state == "standby"
         timer = time.monotonic() >= self._compare_at
         news = self._compared != northbound.dumps
-        if news or won or timer or self._commits.must_compare or self._somebody_worked():
+        unfinished = not self._ledger.is_complete and not self._tasks.is_catching_up and self._was_catching_up
+        self._was_catching_up = self._tasks.is_catching_up
+        if news or won or timer or unfinished or self._commits.must_compare or self._somebody_worked():
             if self.published.state != "foreign":
                 self._set_state("syncing")
             if news and self._is_foreign():
@@ -303,7 +306,7 @@ class Engine:
         text = self._northbound.replica.revision
         if text == self._agreed or self.published.state != "active":
             return False
-        if revision.decode(text) != self._ledger.vector:
+        if revision.decode(text) != self._ledger.published:
             return True
         self._agreed = text
         return False
@@ -316,7 +319,7 @@ class Engine:
             return False
         verdicts, names = compared
         self._tasks.follow(verdicts)
-        if revision.decode(self._agreed) != self._ledger.vector:
+        if self._ledger.is_complete and self._ledger.published != self._ledger.vector:
             self._tasks.publish_revision()
         self._publisher.changed(names)
         self._publisher.compared()

@@ -4,7 +4,8 @@ SQLite in WAL mode with synchronous=FULL: one commit is one fsync, within 7 % of
 section 2). One thread owns the connection and writes whole batches; readers of the journal open their own connection.
 
 The ledger counts its commits that precede a northbound transaction under its incarnation (plan/revision.py):
-`attempted` is the last one's number, `vector` what the database is known to have had. resourceVersions are taken from
+`attempted` is the last one's number, `vector` what it has known the database to have, `published` what the database
+says it has now; while more than that is missing there, `is_complete` is false. resourceVersions are taken from
 a counter whose ceiling is stored in blocks before any of a block is used, so that it only ever grows, also over a
 crash; it jumps past what other daemons gave away.
 
@@ -75,6 +76,8 @@ class Ledger:
                 self.incarnation = self._own_incarnation()
                 self._stored: dict[str, int] = json.loads(self._meta("vector", "{}"))
                 self.vector = self._stored
+                self.published: dict[str, int] = {}
+                self.is_complete = True
                 self.attempted = max(int(self._meta("attempted", "0")), self.vector.get(self.incarnation, 0))
                 self._version = self._ceiling = int(self._meta("resource_version", "0"))
             except (OSError, sqlite3.Error, ValueError) as error:
@@ -140,13 +143,31 @@ class Ledger:
 
     @property
     def revision(self) -> dict[str, int]:
-        """What the database's vector is once the last counted commit's transaction is in it."""
-        return {**self.vector, self.incarnation: self.attempted}
+        """What the database's vector is to be once the last counted commit's transaction is in it."""
+        return {**(self.vector if self.is_complete else self.published), self.incarnation: self.attempted}
 
     @property
     def ceiling(self) -> int:
         """No resourceVersion that was given away is greater."""
         return self._ceiling
+
+    def confirm(self) -> None:
+        """The last counted commit is in the database. Stored with the next commit."""
+        self.published = self.revision
+        self.vector = {**self.vector, self.incarnation: self.attempted}
+
+    def renew(self) -> None:
+        """Count under a new incarnation from now on. Raises LedgerError."""
+        incarnation = uuid.uuid4().hex[:12]
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany(_SET, (("incarnation", incarnation), ("attempted", "0")))
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise LedgerError(f"{self.path}: cannot be written ({error})") from error
+        self.incarnation, self.attempted = incarnation, 0
 
     def learn(self, vector: Mapping[str, int]) -> None:
         """The database has this vector, and the ledger all that it covers. Stored with the next commit."""

@@ -3,7 +3,8 @@
 States, and who moves them:
 
     intended --northbound commit seen--> held --DELETE--> releasing --second commit seen--> (gone)
-       └──────conflict found after a crash──> failed --DELETE--> (gone)
+       └──> failed <──what was given away twice, or does not fit its switch any more
+              └──DELETE──> (gone)
 
 `intended` is durable in the ledger before the northbound database is touched; a reservation is acknowledged only once
 `held`. Everything else a user sees (Bound, Conflicted, Enforced) is derived from the world.
@@ -123,6 +124,7 @@ class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
     attach: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]] | None = None
     deleted: _Seconds | None = None
     by: tuple[str, _Number] | None = None
+    failed: str | None = None
     format: int = 1
 
 
@@ -136,7 +138,7 @@ def external_ids_of(r: Reservation) -> dict[str, str]:
         r.subnet, r.pod_name, r.namespace, r.mac, r.created, r.resource_version, r.pod_type,
         None if r.v4 is None else format_v4(r.v4), None if r.v6 is None else format_v6(r.v6), r.generation,
         r.labels, r.annotations, r.node_name, r.container_id, attach if any(attach) else None, r.deleted,
-        r.written if r.written.number else None,
+        r.written if r.written.number else None, r.message if r.state is State.FAILED else None,
     )  # fmt: skip
     return {
         KIND: KIND_RESERVATION,
@@ -150,6 +152,12 @@ def external_ids_of(r: Reservation) -> dict[str, str]:
 def dns_records_of(r: Reservation) -> dict[str, str]:
     """The `records` column of its DNS row: what an operator sees who attaches it to a switch."""
     return {f"{r.pod_name}.{r.namespace}": " ".join(r.addresses)}
+
+
+def _state_of(record: _Record) -> State:
+    if record.failed is not None:
+        return State.FAILED
+    return State.HELD if record.deleted is None else State.RELEASING
 
 
 def reservation_of(ids: dict[str, str]) -> Reservation | None:
@@ -170,7 +178,7 @@ def reservation_of(ids: dict[str, str]) -> Reservation | None:
             v4=v4,
             v6=v6,
             mac=record.mac,
-            state=State.HELD if record.deleted is None else State.RELEASING,
+            state=_state_of(record),
             created=record.created,
             resource_version=record.rv,
             generation=record.gen,
@@ -183,6 +191,7 @@ def reservation_of(ids: dict[str, str]) -> Reservation | None:
             attach_subnets=attach[2],
             deleted=record.deleted,
             written=Dot(*record.by) if record.by is not None else Dot(),
+            message=record.failed or "",
         )
     except (KeyError, ValueError, RecursionError, msgspec.MsgspecError):
         return None

@@ -7,25 +7,25 @@ seen to have: it was written down before the database was asked, and nobody was 
     ledger          record        others worked              nobody else worked
     intended        none          superseded: dropped        resumed
     intended        same uid      committed: held            the same
-    changed         same uid      as intent: superseded      written again
+    held, failed    other text    as intent: superseded      written again
                                   else by the dots: followed,
                                   or written again
-    held            none          by the dots: released      written again
+    held, failed    none          by the dots: released      written again
                                   there, or written again
     releasing       none          done: dropped              the same
     releasing       releasing     finished                   the same
-    releasing       held          as intent: superseded; does the release not know the record: followed;
+    releasing       held, failed  as intent: superseded; does the release not know the record: followed;
                                   else released again
-    held            releasing     followed, unless it does not know the ledger's: written again
+    held, failed    releasing     followed, unless it does not know the ledger's: written again
     any             another uid   `_keeps_name`: one takes the name, the other is removed or superseded
-    none            any           followed; removed where the journal says that it is released, and after a fork only
-                                  if the record is unchanged since
+    none            any           followed; but removed where the journal says that it is released, unless the
+                                  database is greater, and after a fork only if the record is unchanged since
 
 Where the database is greater it has known all that the ledger was told of, where it is smaller or equal nobody else
 worked, so the dots decide only after a fork. Without a dot (of version 1) the answer is what keeps the reservation.
 A record that cannot be read is none that was released: it is written again. Both sides of a fork may have given one
-address or MAC away. Then the one whose port has it stays, else the older; the other is Failed, and was it being
-released, gone.
+address or MAC away. Then the one whose port has it stays, else the older; the other is Failed, which its record says,
+and was it being released, gone.
 
 Whatever is republished or resumed is planned like a new reserve (plan/repair.py), so it never renumbers a port that
 got the address meanwhile. An acknowledged reservation ends by comparing only as the table says, since another daemon
@@ -135,9 +135,10 @@ class _Sides:
         return covers(self._standing.ledger, record.written)
 
     def is_gone(self, record: Reservation) -> bool:
-        """Was it released on our side, and not changed on the other since?"""
-        unchanged = not self.fork or not record.written.number or self.ledger_knew(record)
-        return self._was_released(record.uid) and unchanged
+        """Was it released on our side, and not kept on the other by who knew that?"""
+        if self.relation is Relation.GREATER or not self._was_released(record.uid):
+            return False
+        return not self.fork or not record.written.number or self.ledger_knew(record)
 
     def was_dropped_there(self, r: Reservation) -> bool:
         """A reservation has no record: was it released by another daemon?"""
@@ -165,8 +166,6 @@ def _compare(
     """One reservation of the ledger with its own record, if there is one that can be read; `is_missing` if there is
     none at all.
     """
-    if r.state is State.FAILED:
-        return
     if record is None:
         if r.state is State.RELEASING:
             verdicts.drops.append(r)
@@ -200,12 +199,13 @@ def _compare(
 
 
 def _agree(verdicts: Verdicts, r: Reservation, record: Reservation, sides: _Sides) -> None:
-    """Both sides hold it; they may differ in what may be changed of it."""
+    """Both sides have it; they may differ in what may be changed of it, or in whether it has failed."""
     behind = sides.ledger_knew(record) and not sides.database_knew(r) and not sides.is_intent(r)
-    held = record if sides.others_worked and not behind else r.with_(state=State.HELD)
-    if held != r:
-        verdicts.puts.append(held)
-    if held != record:
+    ours = r.with_(state=State.HELD) if r.state is State.INTENDED else r
+    agreed = record if sides.others_worked and not behind else ours
+    if agreed != r:
+        verdicts.puts.append(agreed)
+    if agreed != record:
         verdicts.resume.append(r.name)
 
 
@@ -256,3 +256,4 @@ def _lose(verdicts: Verdicts, r: Reservation, winner: Reservation) -> None:
     else:
         message = f"IP {winner.name} has {winner.port_addresses}: both were given away while nobody saw both sides"
         verdicts.puts.insert(0, r.with_(state=State.FAILED, message=message))  # before the winner takes its place
+        verdicts.resume.append(r.name)

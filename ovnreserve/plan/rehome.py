@@ -43,7 +43,7 @@ def plan_rehome(world: World, r: Reservation, context: Context) -> Plan:
     if misfit is not None:
         message = f"logical switch {switch.name} was made anew ({switch.uuid}, was {r.switch}): {misfit}"
         failed = r.with_(state=State.FAILED, message=message, **context.stamp)
-        return Plan("failed", failed, (), (Event("Warning", "Failed", r.name, message),))
+        return Plan("failed", failed, (PutRecord(failed),), (Event("Warning", "Failed", r.name, message),))
     if context.patient and r.v4 is not None and segment.pending and switch.has_ipam:
         raise Defer(switch.uuid)
     moved = r.with_(switch=switch.uuid, **context.stamp)

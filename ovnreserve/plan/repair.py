@@ -35,6 +35,8 @@ def plan_resume(world: World, r: Reservation, context: Context) -> Plan:
 
     Where its address is not excluded, the switch's repair was planned before in the same batch.
     """
+    if r.state is State.FAILED:
+        return Plan("failed", r, (PutRecord(r),))
     segment = world.segments.get(r.switch)
     if segment is None and r.state is State.HELD:
         return Plan("unchanged")
@@ -62,7 +64,7 @@ def plan_resume(world: World, r: Reservation, context: Context) -> Plan:
 
 def _failed(r: Reservation, message: str, context: Context) -> Plan:
     failed = r.with_(state=State.FAILED, message=message, **context.stamp)
-    return Plan("failed", failed, (), (Event("Warning", "Failed", r.name, message),))
+    return Plan("failed", failed, (PutRecord(failed),), (Event("Warning", "Failed", r.name, message),))
 
 
 def plan_repair(world: World, segment: Segment, context: Context) -> Plan:
