@@ -160,7 +160,7 @@ def test_a_database_of_another_cloud_gets_nothing_until_it_is_adopted(own: Site,
     with Servers() as others:
         other = Site(others, Daemon(others, tmp_path / "others"))
         with other.daemon:
-            theirs = other.reserve(other.switch(name="net"))
+            theirs = other.reserve(other.switch(name="net"), "theirs")
             with other.northd_paused():
                 mine = own.reserve(own.switch(name="net"))
                 late = own.reserve(own.switch("10.17.0.0/24", name="late"))

@@ -321,7 +321,7 @@ class Engine:
         self._tasks.follow(verdicts)
         if self._ledger.is_complete and self._ledger.published != self._ledger.vector:
             self._tasks.publish_revision()
-        self._publisher.changed(names)
+        self._publisher.changed(names | self.world.homeless())
         self._publisher.compared()
         self._settlement.soon()
         self.published.revision = dict(self._ledger.vector)
