@@ -146,8 +146,7 @@ class Simulation:
         ledger.seen = dict(self.database.vector)
         lacking = known.relation in (Relation.SMALLER, Relation.INCOMPARABLE)
         ledger.is_complete = not (lacking and any((found.resume, found.release, found.remove)))
-        own = ledger.incarnation
-        if not ledger.is_complete and known.database.get(own, 0) < known.ledger.get(own, 0):
+        if not ledger.is_complete and known.database.get(ledger.incarnation, 0) < ledger.attempted:
             ledger.incarnation, ledger.attempted = f"i{next(self._numbers)}", 0
         for name in found.resume:
             r = ledger.rows[name]

@@ -243,8 +243,23 @@ def test_a_record_of_another_that_was_released_is_removed_as_if_there_were_none(
     assert (found.resume == ["a"], found.drops == [r(state)]) in left
 
 
+def test_what_failed_gives_its_name_away_only_to_what_others_have_made() -> None:
+    for relation in (EQUAL, SMALLER):
+        assert verdicts(r(FAILED), OTHER, relation) == NOTHING._replace(remove=[OTHER], resume=["a"])
+    for relation in (GREATER, INCOMPARABLE):
+        expected = NOTHING._replace(drops=[r(FAILED)], puts=[OTHER], superseded=["a"])
+        assert verdicts(r(FAILED), OTHER, relation) == expected
+
+
+def test_of_two_claims_what_the_ledger_has_let_go_of_gives_way_though_it_is_older() -> None:
+    ours = OURS.with_(created=200, written=OURS_ONLY)
+    back = THEIRS.with_(created=100, written=BOTH_KNEW)  # the database was put back to when it was there
+    found = reconcile([ours], {"theirs": back}, STANDINGS[SMALLER], lambda _uid: False)
+    assert [(put.name, put.state) for put in found.puts] == [("theirs", FAILED)]
+
+
 @pytest.mark.parametrize("relation", ALL)
-@pytest.mark.parametrize("state", [INTENDED, RELEASING, FAILED])
+@pytest.mark.parametrize("state", [INTENDED, RELEASING])
 def test_what_holds_the_name_without_being_acknowledged_gives_way(relation: Relation, state: State) -> None:
     expected = NOTHING._replace(drops=[r(state)], puts=[OTHER], superseded=["a"])
     assert verdicts(r(state), OTHER, relation) == expected

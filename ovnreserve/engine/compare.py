@@ -48,8 +48,8 @@ def compare_stores(
     None if the ledger cannot be written: nothing is decided on half a view.
 
     Where the database lacks what the ledger has known it to have, its vector says so until all of that is written
-    again: one that covers what is not there would tell other daemons that it was released. If our own commits are among
-    what it lacks, we go on counting under another incarnation, since no number of the old one could leave them out.
+    again: one that covers what is not there would tell other daemons that it was released. If our own commits may be
+    among what it lacks, we go on counting under another incarnation, since no number of the old one leaves them out.
     """
     written = replica.records.keys() if names is None else replica.records.keys() & names
     records = _records(replica, world, written)
@@ -106,8 +106,7 @@ def _publishes(ledger: Ledger, standing: Standing, verdicts: Verdicts, *, whole:
         return True
     lacking = standing.relation in (Relation.SMALLER, Relation.INCOMPARABLE)
     ledger.is_complete = not (lacking and any((verdicts.resume, verdicts.release, verdicts.remove)))
-    own = ledger.incarnation
-    if not ledger.is_complete and standing.database.get(own, 0) < standing.ledger.get(own, 0):
+    if not ledger.is_complete and standing.database.get(ledger.incarnation, 0) < ledger.attempted:
         try:
             ledger.renew()
         except LedgerError as error:

@@ -96,7 +96,7 @@ def reconcile(
             verdicts.remove.append(record)
         else:
             _follow(verdicts, record)
-    _settle_claims(verdicts, ledger, is_bound)
+    _settle_claims(verdicts, ledger, sides)
     return verdicts
 
 
@@ -148,16 +148,25 @@ class _Sides:
         """Of two reservations under one name, does the ledger's keep it?"""
         if self.is_gone(record):
             return True
-        if r.state is not State.HELD:
+        if r.state not in (State.HELD, State.FAILED):
             return False
         if not self.fork:
             return not self.others_worked
+        if r.state is State.FAILED:
+            return False
         if record.state is State.RELEASING:
             return True
         ours, theirs = self.database_knew(r), self.ledger_knew(record)
         if ours is not theirs:
             return theirs  # who has known the other's had let it go before
-        return _seniority(r, self._is_bound) < _seniority(record, self._is_bound)
+        return self.seniority(r, is_new=False) < self.seniority(record, is_new=True)
+
+    def seniority(self, r: Reservation, *, is_new: bool) -> tuple[bool, bool, bool, int, str]:
+        """Of those that claim the same, the least has it: what is not being released, is bound, is not `is_new` to a
+        ledger that has known it once and has it no more, is older.
+        """
+        has_been_let_go = is_new and self.ledger_knew(r)
+        return r.state is State.RELEASING, not self._is_bound(r), has_been_let_go, r.created, r.uid
 
 
 def _compare(
@@ -216,12 +225,7 @@ def _follow(verdicts: Verdicts, record: Reservation) -> None:
         verdicts.finish.append(record.name)
 
 
-def _seniority(r: Reservation, is_bound: Callable[[Reservation], bool]) -> tuple[bool, bool, int, str]:
-    """Of those that claim the same, the least has it: what is not being released, is bound, is older."""
-    return r.state is State.RELEASING, not is_bound(r), r.created, r.uid
-
-
-def _settle_claims(verdicts: Verdicts, ledger: Iterable[Reservation], is_bound: Callable[[Reservation], bool]) -> None:
+def _settle_claims(verdicts: Verdicts, ledger: Iterable[Reservation], sides: _Sides) -> None:
     """Let nothing be held twice after this."""
     dropped = {r.name for r in verdicts.drops}
     after = {r.name: r for r in ledger if r.name not in dropped} | {r.name: r for r in verdicts.puts}
@@ -229,7 +233,8 @@ def _settle_claims(verdicts: Verdicts, ledger: Iterable[Reservation], is_bound: 
     if len(claims) == claims.total():
         return
     contested = [r for r in after.values() if any(claims[claim] > 1 for claim in _claims(r))]
-    contested.sort(key=lambda r: _seniority(r, is_bound))
+    ours = {r.uid for r in ledger}
+    contested.sort(key=lambda r: sides.seniority(r, is_new=r.uid not in ours))
     holders: dict[_Claim, Reservation] = {}
     for r in contested:
         winner = next((holders[claim] for claim in _claims(r) if claim in holders), None)
