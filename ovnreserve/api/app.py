@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 from ovnreserve import __version__
 from ovnreserve.api import discovery, selectors
 from ovnreserve.api.desk import Desk
-from ovnreserve.api.http import Resource, big_json, body, check_delete_options, json, quoted, shown, waiting
+from ovnreserve.api.http import MAX_BODY, Resource, big_json, body, check_delete_options, json, quoted, waiting
 from ovnreserve.engine import (
     Answer,
     Apply,
@@ -44,6 +44,7 @@ from ovnreserve.model.errors import (
     RequestEntityTooLarge,
     UnsupportedMediaType,
     in_json,
+    shown,
 )
 from ovnreserve.model.ip import API_VERSION, Status, merged, read, read_metadata, read_patch, render, timestamp
 from ovnreserve.model.reservation import State
@@ -115,7 +116,7 @@ class Api:
         name = request.path_params["name"]
         ip = self._published.ip(name)
         if ip is None:
-            raise NotFound.of("ips", shown(name))
+            raise NotFound.of("ips", name)
         return json(ip)
 
     async def _delete(self, request: HttpRequest) -> Response:
@@ -138,7 +139,7 @@ class Api:
         if spec:
             ip = self._published.ip(name)
             if ip is None:
-                raise NotFound.of("ips", shown(name))
+                raise NotFound.of("ips", name)
             wanted = merged(ip, spec)
         [answer] = await self._ask(request, [Patch(name, labels, annotations, version, wanted)])
         return self._one(answer)
@@ -173,7 +174,7 @@ class Api:
     # ---- many at once ----------------------------------------------------------------------------------------------
 
     async def _bulk(self, request: HttpRequest) -> Response:
-        bulk = await body(request)
+        bulk = await body(request, most=MAX_BODY)
         verb = bulk.get("verb") if isinstance(bulk, dict) else None
         items = bulk.get("items") if isinstance(bulk, dict) else None
         if verb not in ("apply", "create", "delete") or not isinstance(items, list):
@@ -203,7 +204,7 @@ class Api:
             return {"result": "error", "status": answer.refused.status()}
         result: dict[str, Any] = {"result": answer.result}
         if answer.warnings:
-            result["warnings"] = answer.warnings
+            result["warnings"] = [shown(warning, 1024) for warning in answer.warnings]
         if whole:
             result["object"] = self._document(answer)
         return result
@@ -222,13 +223,13 @@ class Api:
         await self._refresh()
         found = [subnet for subnet in self._published.all_subnets() if subnet.name == name]
         if not found:
-            raise NotFound.of("subnets", shown(name))
+            raise NotFound.of("subnets", name)
         if len(found) > 1:
             uuids = ", ".join(subnet.uid for subnet in found)
             what = f"ambiguous: {len(found)} logical switches have this name: {uuids}"
             causes = (FieldError("FieldValueDuplicate", "metadata.name", what),)
             message = f'subnets.kubeovn.io "{shown(name)}" is {what}'
-            raise Conflict(message, kind="subnets", name=shown(name), causes=causes)
+            raise Conflict(message, kind="subnets", name=name, causes=causes)
         return big_json(found[0].document())
 
     async def _refresh(self) -> None:

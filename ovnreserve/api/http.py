@@ -21,11 +21,17 @@ from ovnreserve.model.errors import (
     RequestEntityTooLarge,
     UnsupportedMediaType,
     in_json,
+    shown,
 )
 
 _log = structlog.get_logger(__name__)
 
+MAX_DOCUMENT: Final = 3 * 1024 * 1024
+"""Bytes of a request about one object, as of kube-apiserver."""
 MAX_BODY: Final = 64 * 1024 * 1024
+"""Bytes of a bulk request."""
+MAX_VALUES: Final = 4_000_000
+"""Of a body. A value in Python takes up to 85 bytes for each comma or bracket: 64 MiB of `[],[],` were 1.5 GB."""
 MAX_TIMEOUT: Final = 600.0
 DEFAULT_TIMEOUT: Final = 30.0
 _INTERNAL: Final = Refused("internal error; the log of ovnreserved says more", kind="")
@@ -53,7 +59,7 @@ class Resource:
         except ClientDisconnect:
             return
         except Exception:  # noqa: BLE001 - a client sees a Status object, the log a traceback
-            _log.exception("request_failed", method=request.method, path=request.url.path)
+            _log.exception("request_failed", method=request.method, path=scope["path"])
             response = json(_INTERNAL.status(), _INTERNAL.code)
         await response(scope, receive, send)
 
@@ -83,9 +89,9 @@ def waiting(request: HttpRequest) -> tuple[float, bool]:
     return timeout, wait == "sb"
 
 
-async def body(request: HttpRequest, media: str = "application/json") -> Any:
-    """The decoded body. Raises BadRequest for what is no JSON, RequestEntityTooLarge for too much of it."""
-    return _decoded(await _read(request, media))
+async def body(request: HttpRequest, media: str = "application/json", most: int = MAX_DOCUMENT) -> Any:
+    """The decoded body. Raises BadRequest for what is no JSON, RequestEntityTooLarge for more than `most` bytes."""
+    return _decoded(await _read(request, media, most))
 
 
 async def check_delete_options(request: HttpRequest) -> None:
@@ -99,21 +105,27 @@ async def check_delete_options(request: HttpRequest) -> None:
             raise BadRequest(f"{key} is not supported yet; nothing was changed")
 
 
-async def _read(request: HttpRequest, media: str) -> bytes:
+async def _read(request: HttpRequest, media: str, most: int = MAX_DOCUMENT) -> bytes:
     declared = request.headers.get("content-type", media).partition(";")[0].strip()
     if declared != media:
         raise UnsupportedMediaType(f"the body must be {media}, not {shown(declared)}")
+    too_large = RequestEntityTooLarge(f"the body is larger than {most >> 20} MiB")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > most:
+        raise too_large
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > MAX_BODY:
-            raise RequestEntityTooLarge(f"the body is larger than {MAX_BODY >> 20} MiB")
+        if size > most:
+            raise too_large
         chunks.append(chunk)
     return b"".join(chunks)
 
 
 def _decoded(text: bytes) -> Any:
+    if len(text) > MAX_VALUES and sum(map(text.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise RequestEntityTooLarge(f"the body has more than {MAX_VALUES} values")
     try:
         return _decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -127,10 +139,6 @@ def json(value: Any, code: int = 200) -> Response:
 def big_json(value: Any) -> Response:
     """For integers of any size, such as how many addresses an IPv6 subnet has."""
     return Response(stdlib_json.dumps(value, separators=(",", ":")), 200, media_type="application/json")
-
-
-def shown(text: str) -> str:
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[:253])
 
 
 def quoted(text: str) -> str:

@@ -36,7 +36,10 @@ class UsageError(CommandError):
 
 
 class ManifestError(CommandError):
-    """A manifest that cannot be read or parsed; nothing has been sent."""
+    """A manifest that cannot be read or parsed; nothing has been sent. It quotes the manifest, on one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.replace("\n", "\\n"))
 
 
 class UnreachableError(CommandError):

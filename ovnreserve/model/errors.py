@@ -10,18 +10,24 @@
     ├── RequestEntityTooLarge     RequestEntityTooLarge   413
     ├── UnsupportedMediaType      UnsupportedMediaType    415
     ├── Invalid                   Invalid                 422   one cause a field
+    ├── HeadTooLarge              BadRequest              431
     ├── Unavailable               ServiceUnavailable      503   nothing was written
     └── OutcomeUnknown            Timeout                 504   it may have been written
 
 Messages say what, where and what to do; wording follows the Kubernetes API server, so that kubectl prints it well.
+They quote what strangers wrote, in requests and in the database, so each is one line of bounded length.
 """
 
 from __future__ import annotations
 
 import reprlib
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 GROUP = "kubeovn.io"
+
+MOST_CAUSES: Final = 32
+"""How many things that are wrong are named in one answer."""
+_LONGEST: Final = 8192
 
 
 class FieldError(NamedTuple):
@@ -54,10 +60,16 @@ class FieldError(NamedTuple):
         return cls("FieldValueTooLong", field, f"Too long: must have at most {limit}")
 
 
+def shown(text: str, most: int = 253) -> str:
+    """The text on one line, of at most so many characters of its own, whatever somebody sent."""
+    text = text[:most]
+    return text if text.isprintable() else "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+
+
 def _shown(value: object) -> str:
-    """The value as the API server quotes it, on one line and of bounded length whatever somebody sent."""
+    """The value as the API server quotes it."""
     text = value if isinstance(value, str) else reprlib.repr(value) if _is_number(value) else in_json(value)
-    text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[:200])
+    text = shown(text, 200)
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' if isinstance(value, str) else text
 
 
@@ -83,11 +95,13 @@ class Refused(Exception):  # noqa: N818 - it is an answer, not a fault
     code: ClassVar[int] = 500
 
     def __init__(self, message: str, *, kind: str = "ips", name: str = "", causes: tuple[FieldError, ...] = ()) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = shown(message, _LONGEST)
+        super().__init__(self.message)
         self.kind = kind
-        self.name = name
-        self.causes = causes
+        self.name = shown(name)
+        self.causes = tuple(
+            FieldError(reason, shown(field, 512), shown(why, _LONGEST)) for reason, field, why in causes[:MOST_CAUSES]
+        )
 
     def status(self) -> dict[str, Any]:
         """The Status object (Kubernetes API conventions, "Response Status Kind")."""
@@ -117,7 +131,7 @@ class NotFound(Refused):
 
     @classmethod
     def of(cls, kind: str, name: str) -> NotFound:
-        return cls(f'{kind}.{GROUP} "{name}" not found', kind=kind, name=name)
+        return cls(f'{kind}.{GROUP} "{shown(name)}" not found', kind=kind, name=name)
 
 
 class MethodNotAllowed(Refused):
@@ -168,10 +182,16 @@ class Invalid(Refused):
             cause.message
             if cause.field in cause.message[:60] and cause.message.startswith("unknown")
             else f"{cause.field}: {cause.message}"
-            for cause in causes
+            for cause in causes[:MOST_CAUSES]
         ]
+        if len(causes) > MOST_CAUSES:
+            lines.append("and more")
         text = lines[0] if len(lines) == 1 else f"[{', '.join(lines)}]"
-        return cls(f'IP.{GROUP} "{name}" is invalid: {text}', kind="IP", name=name, causes=tuple(causes))
+        return cls(f'IP.{GROUP} "{shown(name)}" is invalid: {text}', kind="IP", name=name, causes=tuple(causes))
+
+
+class HeadTooLarge(Refused):
+    reason, code = "BadRequest", 431
 
 
 class Unavailable(Refused):

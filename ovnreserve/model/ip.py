@@ -8,12 +8,13 @@ be applied again, and is not read, but for `metadata.resourceVersion`, which mak
 from __future__ import annotations
 
 import time
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
 
 from ovnreserve.model.addresses import format_v4, format_v6, parse_mac, parse_v4, parse_v6
-from ovnreserve.model.errors import BadRequest, FieldError, Invalid, in_json
+from ovnreserve.model.errors import MOST_CAUSES, BadRequest, FieldError, Invalid, in_json, shown
 from ovnreserve.model.names import (
     LABEL_RULE,
     LABEL_VALUE_RULE,
@@ -69,6 +70,7 @@ _TEXTS: Final = frozenset(
 )
 _LISTS: Final = frozenset({"attachIps", "attachMacs", "attachSubnets"})
 _LIMIT_ANNOTATIONS: Final = 256 * 1024
+_LIMIT_KEYS: Final = 1000
 _LIMIT_TEXT: Final = 253
 _LIMIT_ATTACHED: Final = 64
 
@@ -106,7 +108,7 @@ def read(document: Any) -> Wanted:
     metadata = document.get("metadata")
     spec = document.get("spec")
     name = metadata.get("name") if isinstance(metadata, dict) else None
-    errors = [FieldError.unknown(_printable(key)) for key in document if key not in _TOP]
+    errors = _unknown(document, _TOP)
     labels, annotations, version = _metadata(metadata, errors)
     if not isinstance(spec, dict):
         errors.append(
@@ -128,7 +130,7 @@ def read(document: Any) -> Wanted:
         errors.append(FieldError.too_long("spec.containerID", f"{_LIMIT_TEXT} characters"))
     v4, v6, mac = _addresses(texts, errors)
     if errors:
-        raise Invalid.because(_printable(name) if isinstance(name, str) else "", errors)
+        raise Invalid.because(name if isinstance(name, str) else "", errors)
     assert isinstance(name, str)  # noqa: S101 - _metadata has seen to it
     return Wanted(
         name=name,
@@ -159,7 +161,7 @@ def read_patch(document: Any, name: str) -> tuple[dict[str, Any], str]:
     for field, ours in (("kind", "IP"), ("apiVersion", API_VERSION)):
         if document.get(field, ours) != ours:
             raise BadRequest(f"{field} {_brief(document[field])} cannot be patched: this is kind IP of {API_VERSION}")
-    errors = [FieldError.unknown(_printable(key)) for key in document if key not in _TOP]
+    errors = _unknown(document, _TOP)
     spec = {} if document.get("spec") is None else document["spec"]
     if not isinstance(spec, dict):
         errors.append(FieldError.invalid("spec", spec, "must be an object"))
@@ -193,7 +195,7 @@ def read_metadata(document: Any, name: str) -> tuple[dict[str, str | None], dict
         return {}, {}
     if not isinstance(metadata, dict):
         raise Invalid.because(name, [FieldError.invalid("metadata", metadata, "must be an object")])
-    errors = [FieldError.unknown(f"metadata.{_printable(key)}") for key in metadata if key not in _METADATA]
+    errors = _unknown(metadata, _METADATA, "metadata.")
     given = metadata.get("name")
     if given is not None and given != name:
         errors.append(FieldError.invalid("metadata.name", given, "field is immutable"))
@@ -206,11 +208,17 @@ def read_metadata(document: Any, name: str) -> tuple[dict[str, str | None], dict
     return labels, annotations
 
 
+def _unknown(fields: dict[str, Any], known: frozenset[str], path: str = "") -> list[FieldError]:
+    """What nobody knows, as far as it will be named."""
+    unknown = islice((key for key in fields if key not in known), MOST_CAUSES + 1)
+    return [FieldError.unknown(f"{path}{shown(key, 200)}") for key in unknown]
+
+
 def _metadata(metadata: Any, errors: list[FieldError]) -> tuple[dict[str, str], dict[str, str], str]:
     if not isinstance(metadata, dict):
         errors.append(FieldError.required("metadata.name"))
         return {}, {}, ""
-    errors.extend(FieldError.unknown(f"metadata.{_printable(key)}") for key in metadata if key not in _METADATA)
+    errors += _unknown(metadata, _METADATA, "metadata.")
     name = metadata.get("name")
     if name in (None, ""):
         errors.append(FieldError.required("metadata.name"))
@@ -252,12 +260,15 @@ def _strings(value: Any, field: str, errors: list[FieldError], *, removable: boo
     if not isinstance(value, dict):
         errors.append(FieldError.invalid(field, value, "must be a map of strings"))
         return {}
+    if len(value) > _LIMIT_KEYS:
+        errors.append(FieldError("FieldValueTooMany", field, f"Too many: at most {_LIMIT_KEYS} keys"))
+        return {}
     found: dict[str, Any] = {}
     for key, text in value.items():
         if isinstance(text, str) or text is None:
             found[key] = text if removable else text or ""
         else:
-            errors.append(FieldError.invalid(f"{field}[{_printable(key)}]", text, "must be a string"))
+            errors.append(FieldError.invalid(f"{field}[{shown(key)}]", text, "must be a string"))
     return found
 
 
@@ -272,8 +283,7 @@ def _spec_texts(spec: dict[Any, Any], errors: list[FieldError]) -> dict[str, str
                     texts[key] = value
             elif value is not None:
                 errors.append(FieldError.invalid(f"spec.{key}", value, "must be a string"))
-        elif key not in _LISTS:
-            errors.append(FieldError.unknown(f"spec.{_printable(key)}"))
+    errors += _unknown(spec, _TEXTS | _LISTS, "spec.")
     return texts
 
 
@@ -330,11 +340,7 @@ def _addresses(texts: dict[str, str], errors: list[FieldError]) -> tuple[int | N
 
 
 def _brief(value: Any) -> str:
-    return f'"{_printable(value[:100])}"' if isinstance(value, str) else in_json(value)
-
-
-def _printable(text: Any) -> str:
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in str(text)[:200])
+    return f'"{shown(value, 100)}"' if isinstance(value, str) else in_json(value)
 
 
 # ---- documents out -------------------------------------------------------------------------------------------------
