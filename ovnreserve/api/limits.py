@@ -1,4 +1,5 @@
-"""How many clients may be connected at once, so that the daemon never runs out of file descriptors.
+"""What clients may take of the daemon, whatever they send: how many may be connected at once, so that it never runs
+out of file descriptors, and how much a request may have in front of its body and behind it.
 
 Connections beyond `most_connections` are answered 503 and closed at once, whether they ask anything or not. asyncio
 accepts up to AT_ONCE of them before it hands over the first, so that the limit leaves room for these, and for the
@@ -10,13 +11,15 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
+from http import HTTPStatus
 from typing import Any, Final
 
+import httptools
 import msgspec
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ovnreserve.model.errors import Unavailable
+from ovnreserve.model.errors import BadRequest, HeadTooLarge, Refused, Unavailable
 
 _log = structlog.get_logger(__name__)
 
@@ -30,7 +33,12 @@ MAX_DESCRIPTORS: Final = 65_536
 _QUIET: Final = 1.0
 _SHARE: Final = 4
 
+MAX_HEAD: Final = 64 * 1024
+"""Bytes that may come without being part of a body or the end of a request: request line, headers, trailers."""
+
 _BUSY: Final = Unavailable("too many clients are connected; ask again", kind="")
+_NO_HTTP: Final = BadRequest("this is no request of HTTP/1.1", kind="")
+_LONG_HEAD: Final = HeadTooLarge(f"request line and headers are larger than {MAX_HEAD >> 10} KiB", kind="")
 
 
 def raise_descriptor_limit() -> int:
@@ -67,6 +75,7 @@ class Quiet:
 
 _accept_failed: Final = Quiet("accept_failed")
 _refused: Final = Quiet("connection_refused")
+_unreadable: Final = Quiet("request_unreadable")
 
 
 def on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -77,26 +86,69 @@ def on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> N
         loop.default_exception_handler(context)
 
 
-def _busy() -> bytes:
-    content = msgspec.json.encode(_BUSY.status())
+def _last_answer(refused: Refused) -> bytes:
+    content = msgspec.json.encode(refused.status())
+    retry = "retry-after: 1\r\n" if isinstance(refused, Unavailable) else ""
     head = (
-        f"HTTP/1.1 {_BUSY.code} Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
+        f"HTTP/1.1 {refused.code} {HTTPStatus(refused.code).phrase}\r\ncontent-type: application/json\r\n{retry}"
         f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"
     )
     return head.encode() + content
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's, but for the limit: a connection too many has its answer before it asks."""
+    """uvicorn's, but for the limits: a connection too many has its answer before it asks, and a head without end is
+    refused. What is no HTTP has a Status object for an answer, and a line a second in the log, not one each.
+    """
 
     most: int = 16
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._idle = 0  # bytes since there was something to do for anybody
         if len(self.connections) > self.most:
             _refused.warn(connections=len(self.connections) - 1, most=self.most)
-            transport.write(_busy())
+            transport.write(_last_answer(_BUSY))
             transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        self._idle += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._end_after_answers()  # which are HTTP/1.1: we know nothing else, and the parser reads no further
+        except httptools.HttpParserError as error:
+            self._end(_NO_HTTP, problem=str(error))
+        else:
+            if self._idle > MAX_HEAD:
+                self._end(_LONG_HEAD, problem=_LONG_HEAD.message)
+
+    def on_body(self, body: bytes) -> None:
+        self._idle = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._idle = 0
+        super().on_message_complete()
+
+    def _end(self, refused: Refused, *, problem: str) -> None:
+        """Nothing more can be read. Whatever was asked before has its answer first, if it was whole."""
+        _unreadable.warn(problem=problem)
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.write(_last_answer(refused))
+            self.transport.close()
+        elif self.cycle.more_body:
+            if not (self.pipeline or self.cycle.response_started):
+                self.transport.write(_last_answer(refused))
+            self.transport.close()
+        else:
+            self._end_after_answers()
+
+    def _end_after_answers(self) -> None:
+        self.flow.pause_reading()
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
 
 
 def protocol() -> type[Protocol]:

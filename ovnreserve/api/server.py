@@ -69,9 +69,9 @@ class Server:
             self._ready.set()
         asyncio.get_running_loop().set_exception_handler(limits.on_loop_error)
         config = uvicorn.Config(
-            application, http=limits.protocol(), loop="asyncio", lifespan="off", log_config=None, access_log=False,
-            server_header=False, proxy_headers=False, timeout_graceful_shutdown=3, timeout_keep_alive=75,
-            backlog=limits.AT_ONCE,
+            application, http=limits.protocol(), ws="none", loop="asyncio", lifespan="off", log_config=None,
+            access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=3,
+            timeout_keep_alive=75, backlog=limits.AT_ONCE,
         )  # fmt: skip
         self._server = _Uvicorn(config)
         await self._server.serve(sockets=[self._listener])
