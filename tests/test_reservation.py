@@ -25,7 +25,11 @@ from ovnreserve.model.reservation import (
 
 words = st.text(st.characters(codec="utf-8"), max_size=8)
 maps = st.dictionaries(words, words, max_size=3)
-lists = st.lists(words, max_size=2).map(tuple)
+lines = words.filter(str.isprintable)
+somethings = lines.filter(bool)
+labels = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,5}[a-z0-9])?", fullmatch=True)
+lists = st.lists(lines, max_size=2).map(tuple)
+macs = st.binary(min_size=6, max_size=6).map(lambda octets: octets.hex(":"))
 times = st.integers(0, 253_402_300_799)
 
 
@@ -33,13 +37,16 @@ times = st.integers(0, 253_402_300_799)
 def recorded(draw: st.DrawFn) -> Reservation:
     """Any reservation that a record may be of: one that is held or being released."""
     deleted = draw(st.none() | times)
+    pod_name, namespace = ".".join(draw(st.lists(labels, min_size=1, max_size=2))), draw(labels)
+    v4, v6 = draw(st.none() | st.integers(0, (1 << 32) - 1)), draw(st.none() | st.integers(0, (1 << 128) - 1))
     return Reservation(
-        name=draw(words), uid=draw(words), switch=draw(words), subnet=draw(words), pod_name=draw(words),
-        namespace=draw(words), pod_type=draw(st.sampled_from(["", "StatefulSet", "VirtualMachine"])),
-        v4=draw(st.none() | st.integers(0, (1 << 32) - 1)), v6=draw(st.none() | st.integers(0, (1 << 128) - 1)),
-        mac=draw(words), state=State.HELD if deleted is None else State.RELEASING, created=draw(times), deleted=deleted,
+        name=f"{pod_name}.{namespace}{draw(st.just('') | labels.map('.{}'.format))}", uid=draw(somethings),
+        switch=draw(somethings), subnet=draw(somethings), pod_name=pod_name, namespace=namespace,
+        pod_type=draw(st.sampled_from(["", "StatefulSet", "VirtualMachine"])),
+        v4=v4, v6=v6 if v4 is not None else v6 or 1,
+        mac=draw(macs), state=State.HELD if deleted is None else State.RELEASING, created=draw(times), deleted=deleted,
         resource_version=draw(st.integers(0, 1 << 60)), generation=draw(st.integers(0, 99)), labels=draw(maps),
-        annotations=draw(maps), node_name=draw(words), container_id=draw(words), attach_ips=draw(lists),
+        annotations=draw(maps), node_name=draw(lines), container_id=draw(lines), attach_ips=draw(lists),
         attach_macs=draw(lists), attach_subnets=draw(lists),
     )  # fmt: skip
 
@@ -72,6 +79,32 @@ def test_without_one_of_its_keys_a_record_rebuilds_nothing(key: str) -> None:
 )  # fmt: skip
 def test_a_record_that_nobody_of_us_wrote_rebuilds_nothing(change: dict[str, Any]) -> None:
     assert reservation_of({**IDS, RECORD: json.dumps({**json.loads(IDS[RECORD]), **change})}) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("pod", value) for value in ("", "VM-1", "vm-1\n", "vm 1", "vm-2", "é")),
+        *(("ns", value) for value in ("", "a.b", "default\x1b")),
+        *(("mac", value) for value in ("", "rubbish", "02:6F:76:00:00:09", "2:6f:76:0:0:9", "02:6f:76:00:00:09\n")),
+        *(("subnet", value) for value in ("", "net\n2026-01-01 injected")),
+        ("node", "\u202e"),
+        ("container", "\x00"),
+        ("attach", [["a\n"], [], []]),
+        ("v4", None),
+    ],
+)
+def test_a_record_of_what_is_never_let_in_rebuilds_nothing(key: str, value: Any) -> None:
+    record = {**json.loads(IDS[RECORD]), key: value}
+    assert reservation_of({**IDS, RECORD: json.dumps(record)}) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["", "vm-1", "vm-1.defaults", "vm-1.default.", "vm-1.default\n", "VM-1.default", "vm-2.default"]
+)
+def test_a_record_under_a_name_that_is_not_its_workloads_rebuilds_nothing(name: str) -> None:
+    assert reservation_of({**IDS, NAME: name}) is None
+    assert reservation_of({**IDS, NAME: "vm-1.default.net1.ovn"}) is not None
 
 
 @given(st.text(max_size=40))

@@ -17,7 +17,8 @@ from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
-from ovnreserve.model.addresses import format_v4, format_v6, parse_v4, parse_v6
+from ovnreserve.model.addresses import format_v4, format_v6, parse_v4, parse_v6, scan_mac
+from ovnreserve.model.names import is_label, is_subdomain
 
 KIND: Final = "ovnreserve/kind"
 NAME: Final = "ovnreserve/name"
@@ -161,12 +162,16 @@ def _state_of(record: _Record) -> State:
 
 
 def reservation_of(ids: dict[str, str]) -> Reservation | None:
-    """The reservation that a DNS row's external_ids rebuild, None if they were garbled."""
+    """The reservation that a DNS row's external_ids rebuild, None if they were garbled: what has not the name of a
+    workload, a MAC and an address was never written by us.
+    """
     try:
         record = _decode_record(ids[RECORD])
         v4 = None if record.v4 is None else parse_v4(record.v4)
         v6 = None if record.v6 is None else parse_v6(record.v6)
         attach = record.attach or ((), (), ())
+        if not _is_ours(ids, record):
+            return None
         return Reservation(
             name=ids[NAME],
             uid=ids[UID],
@@ -195,3 +200,20 @@ def reservation_of(ids: dict[str, str]) -> Reservation | None:
         )
     except (KeyError, ValueError, RecursionError, msgspec.MsgspecError):
         return None
+
+
+def _is_ours(ids: dict[str, str], record: _Record) -> bool:
+    """Are the names such as are let in, and the rest on one line?"""
+    name, workload = ids[NAME], f"{record.pod}.{record.ns}"
+    attached = (text for texts in record.attach or () for text in texts)
+    return (
+        is_subdomain(record.pod)
+        and is_label(record.ns)
+        and is_subdomain(name)
+        and f"{name}.".startswith(f"{workload}.")
+        and scan_mac(record.mac) == record.mac
+        and not (record.v4 is None and record.v6 is None)
+        and bool(ids[UID] and ids[SWITCH] and record.subnet)
+        and "".join((ids[UID], ids[SWITCH], record.subnet, record.type, record.node, record.container)).isprintable()
+        and all(text.isprintable() for text in attached)
+    )
