@@ -25,11 +25,14 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ovnreserve.model.reservation import Dot
 
 Vector = Mapping[str, int]
+
+_MOST: Final = 1 << 62
+"""No ledger commits that often. Of a number that somebody wrote there of 4300 digits, the next could not be printed."""
 
 
 class Relation(enum.Enum):
@@ -98,4 +101,4 @@ def decode(text: str | None) -> dict[str, int]:
         return {}
     if not isinstance(found, dict):
         return {}
-    return {str(i): n for i, n in found.items() if isinstance(n, int) and not isinstance(n, bool) and n > 0}
+    return {i: n for i, n in found.items() if isinstance(n, int) and not isinstance(n, bool) and 0 < n < _MOST}
