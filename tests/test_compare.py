@@ -159,6 +159,22 @@ def test_a_record_that_somebody_garbled_is_no_release(path: Path, key: str) -> N
     assert (NAME in site.cloud.world.reservations) or key == UID
 
 
+def test_a_name_that_claims_what_another_has_is_not_followed_before_all_is_compared(path: Path) -> None:
+    site = Site(path, r())
+    site.write(r(), vector={**site.ledger.vector, "other": 1})
+    copy = r("copy.default", uid="copy", created=r().created + 1)
+    site.cloud.record(copy)
+    assert compare_stores(site.ledger, site.cloud.replica, site.cloud.world, 300.0, {"copy.default"}) is None
+    site.compare()
+    assert {name: found.live for name, found in site.cloud.world.reservations.items()} == {
+        NAME: True,
+        "copy.default": False,
+    }
+    for name in ("copy.default", NAME):
+        site.cloud.world.drop(name)
+    assert not site.cloud.segment(site.switch).excluded
+
+
 def test_both_sides_of_a_fork_stay_and_of_two_claims_one_fails(path: Path) -> None:
     mine = r("mine.default", v4="10.0.0.10", mac="02:6f:76:00:00:10")
     site = Site(path, r(created=100), mine)
