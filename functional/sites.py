@@ -266,8 +266,8 @@ class Site:
 
     def transactions(self) -> list[dict[str, Any]]:
         """Every transaction of the northbound database from its log, ovsdb(5): `_comment`, and tables of rows."""
-        lines = (self.servers.run_dir / "ovnnb_db.db").read_text().splitlines()
-        return [json.loads(line) for line in lines if not line.startswith("OVSDB ")][1:]
+        lines = (self.servers.run_dir / "ovnnb_db.db").read_text().split("\n")
+        return [json.loads(line) for line in lines if line and not line.startswith("OVSDB ")][1:]
 
     def ours(self) -> list[dict[str, Any]]:
         """The transactions that are ours, by their comments."""
