@@ -1,4 +1,7 @@
-"""`python -m fuzz TARGET CORPUS [OPTION OF LIBFUZZER...]`: one target, until its time is over or something is found."""
+"""`python -m fuzz TARGET CORPUS [OPTION OF LIBFUZZER...]`: one target, until its time is over or something is found.
+
+CORPUS is a directory, which is made and learns what covers new code, or one file, which is tried once.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,10 @@ _, name, corpus, *options = sys.argv
 with atheris.instrument_imports(include=["ovnreserve"]):
     target = importlib.import_module(f"fuzz.{name}")
 
-directory = Path(corpus)
-directory.mkdir(parents=True, exist_ok=True)
-for number, seed in enumerate(target.SEEDS):
-    (directory / f"seed-{number:03}").write_bytes(seed)
+place = Path(corpus)
+if not place.is_file():
+    place.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(target.SEEDS):
+        (place / f"seed-{number:03}").write_bytes(seed)
 atheris.Setup([f"fuzz {name}", corpus, *options], target.check)
 atheris.Fuzz()
