@@ -30,7 +30,7 @@ from ovnreserve.api.app import Api
 from ovnreserve.api.appctl import Appctl
 from ovnreserve.engine import Engine, Entry
 from ovnreserve.engine.writer import QUARANTINE
-from ovnreserve.ledger.ledger import Ledger, LedgerError
+from ovnreserve.ledger.ledger import Ledger, LedgerError, LedgerLost
 from ovnreserve.model.errors import Unavailable
 from ovnreserve.northbound.connection import Northbound, use_tls
 from ovnreserve.service import AlreadyRunning, Notifier, Pidfile
@@ -207,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             gc.set_threshold(*GC_THRESHOLDS)
             use_tls(options.private_key, options.certificate, options.ca_cert)
             sys.exit(_Daemon(options).run())
-    except (UsageError, AlreadyRunning, LedgerError) as error:
+    except (UsageError, AlreadyRunning, LedgerError, LedgerLost) as error:
         sys.exit(_failed(str(error)))
     except OSError as error:
         sys.exit(_failed(f"{error.filename or 'socket'}: {error.strerror or error}"))
@@ -293,6 +293,9 @@ class _Daemon:
     def _run_engine(self) -> None:
         try:
             self._engine.run()
+        except LedgerLost as error:
+            _log.error("ledger_lost", error=str(error), hint="the daemon ends; when it starts again it puts this right")
+            self._code = 1
         except BaseException:  # noqa: BLE001 - whatever it was: the daemon ends, and systemd starts it again
             _log.exception("engine_failed")
             self._code = 1

@@ -96,14 +96,6 @@ def test_a_ledger_of_a_later_program_is_refused_and_left_alone(path: Path) -> No
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"this is no database" * 100, b"SQLite format 3\0" + b"\xff" * 4096])
-def test_a_file_that_is_no_ledger_is_refused_with_its_name(path: Path, content: bytes) -> None:
-    path.parent.mkdir()
-    path.write_bytes(content)
-    with pytest.raises(LedgerError, match=f"{path}: cannot be opened"):
-        Ledger(path)
-
-
 def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LedgerError, match="cannot be opened"):
@@ -113,13 +105,13 @@ def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
 def test_a_second_program_is_refused_until_the_first_lets_go(path: Path) -> None:
     """Both would count under one incarnation, and neither would see the other's commits."""
     first = Ledger(path)
-    with pytest.raises(LedgerError, match="another ovnreserved uses this ledger"):
+    with pytest.raises(LedgerError, match="uses this ledger; give each its own --state-dir"):
         Ledger(path)
     code = (
         "import sys; from pathlib import Path; from ovnreserve.ledger.ledger import Ledger; Ledger(Path(sys.argv[1]))"
     )
     second = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
-    assert "another ovnreserved uses this ledger" in second.stderr
+    assert "uses this ledger; give each its own --state-dir" in second.stderr
     first.commit([A])
     first.close()
     again = Ledger(path)
@@ -132,7 +124,7 @@ def test_a_ledger_that_somebody_else_holds_locked_says_so_and_stores_nothing(pat
     ledger._db.execute("PRAGMA busy_timeout = 1")
     other = sqlite3.connect(path)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(LedgerError, match=r"cannot be written \(database is locked\)"):
+    with pytest.raises(LedgerError, match=r"cannot be written \(locked by .*python.*, pid \d+\)"):
         ledger.commit([A], count=True)
     assert (ledger.load(), ledger.vector) == ([], {})
     other.rollback()

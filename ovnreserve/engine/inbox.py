@@ -79,6 +79,17 @@ class Inbox:
                     ticket.answers[index] = ticket.fallback.get(index) or Answer("error", refused=refused)
             self._finish(ticket)
 
+    def abandon(self, refused: Refused) -> None:
+        """Tell every client that still waits the same."""
+        for _ in self.take():
+            pass
+        for _deadline, _order, ticket in self._deadlines:
+            if not ticket.done:
+                for index, answer in enumerate(ticket.answers):
+                    if answer is None:
+                        ticket.answers[index] = ticket.fallback.get(index) or Answer("error", refused=refused)
+                self._finish(ticket)
+
     def _finish(self, ticket: Ticket) -> None:
         ticket.done = True
         with self._lock:

@@ -42,7 +42,7 @@ from ovnreserve.engine.settlement import Settlement
 from ovnreserve.engine.tasks import Tasks
 from ovnreserve.engine.work import Answer, Apply, Create, Delete, Refresh, Request, Ticket, Work
 from ovnreserve.ledger.ledger import Entry, Ledger, read_journal
-from ovnreserve.model.errors import Refused, Unavailable
+from ovnreserve.model.errors import OutcomeUnknown, Refused, Unavailable
 from ovnreserve.model.reservation import State
 from ovnreserve.model.topology import Port
 from ovnreserve.northbound.connection import Northbound
@@ -142,11 +142,18 @@ class Engine:
     # ---- the loop --------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """The loop, until `stop`."""
-        while not self._stopping.is_set():
-            self._turn()
-            self._block(self._pause())
-        self._finish()
+        """The loop, until `stop`. What is raised is the engine's end, LedgerLost too: nobody is told any more that
+        anything was done.
+        """
+        try:
+            while not self._stopping.is_set():
+                self._turn()
+                self._block(self._pause())
+            self._finish()
+        except BaseException:
+            self._inbox.abandon(_FAILED)
+            self._deliver()
+            raise
 
     def _turn(self) -> None:
         arrived = list(self._inbox.take())  # before the news, so that a client finds what it did before it asked
@@ -468,3 +475,4 @@ _FOREIGN: Final = (
     "ever worked there: it seems to be another cloud's database; if it is not, start once with --adopt-database"
 )
 _STOPPING: Final = Unavailable("ovnreserved is stopping; ask again when it is back")
+_FAILED: Final = OutcomeUnknown("ovnreserved has failed and ends; it may still be done: look with get when it is back")

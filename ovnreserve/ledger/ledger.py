@@ -9,32 +9,61 @@ says it has now; while more than that is missing there, `is_complete` is false. 
 a counter whose ceiling is stored in blocks before any of a block is used, so that it only ever grows, also over a
 crash; it jumps past what other daemons gave away.
 
-Two programs with one ledger would count under one incarnation and each believe it knew the other's commits. So the
-file `ledger.db.lock` is locked for as long as the ledger is open.
+That nobody else counts under this incarnation, and what happens to a ledger that was copied, damaged or deleted, is
+the business of its guard (guard.py).
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sqlite3
+import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import structlog
+
+from ovnreserve.ledger.guard import (
+    BUSY_TIMEOUT,
+    Guard,
+    LedgerError,
+    LedgerLost,
+    Malformed,
+    check,
+    is_malformed,
+    move_aside,
+)
 from ovnreserve.ledger.schema import MIGRATIONS
 from ovnreserve.model.addresses import format_v4, format_v6, parse_v6
 from ovnreserve.model.reservation import Dot, Reservation, State
 
+__all__ = [
+    "BLOCK",
+    "LEDGER",
+    "Entry",
+    "Ledger",
+    "LedgerError",
+    "LedgerLost",
+    "Quarantined",
+    "quarantine_of",
+    "read_journal",
+]
+
+_log = structlog.get_logger(__name__)
+
 BLOCK: Final = 100_000
 """How many resourceVersions one stored ceiling is good for."""
 
+LEDGER: Final = "ledger"
+"""Whom the journal names when something happened to the ledger itself. No IP has this name: theirs have a dot."""
 
-class LedgerError(Exception):
-    """The ledger cannot be used. The message says what to do."""
+_OPENING_TIMEOUT: Final = 5.0
+_UNVOUCHED: Final = 1000
+"""How many resourceVersions are given before the ledger is asked again, once it could not store a ceiling."""
 
 
 class Entry(NamedTuple):
@@ -57,51 +86,113 @@ class Quarantined(NamedTuple):
 
 
 class Ledger:
-    """Open with `Ledger(path)`; every method from one thread only, but for `read_journal`."""
+    """Open with `Ledger(path)`; every method from one thread only, but for `read_journal`.
+
+    A ledger that is damaged is moved aside and made anew, one that was copied takes a new incarnation; both are logged
+    and journalled. Whatever finds later that the ledger is lost raises LedgerLost.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         with ExitStack() as opened:
             try:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                opened.callback(os.close, _locked(path.with_name(f"{path.name}.lock")))
-                self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+                self._guard = Guard(path)
+                opened.callback(self._guard.close)
+                notes = self._open()
                 opened.callback(self._db.close)
-                os.chmod(path, 0o600)  # noqa: PTH101
-                self._db.execute("PRAGMA locking_mode = NORMAL")
-                self._db.execute("PRAGMA journal_mode = WAL")
-                self._db.execute("PRAGMA synchronous = FULL")
-                self._db.execute("PRAGMA busy_timeout = 5000")
-                self._migrate()
-                self.incarnation = self._own_incarnation()
-                self._stored: dict[str, int] = json.loads(self._meta("vector", "{}"))
-                self.vector = self._stored
-                self.published: dict[str, int] = {}
-                self.is_complete = True
-                self.attempted = max(int(self._meta("attempted", "0")), self.vector.get(self.incarnation, 0))
-                self._version = self._ceiling = int(self._meta("resource_version", "0"))
-            except (OSError, sqlite3.Error, ValueError) as error:
+                notes += self._identify()
+                self._guard.watch()
+                self._guard.vouch(self.incarnation, self.attempted)
+                self._db.execute(f"PRAGMA busy_timeout = {round(BUSY_TIMEOUT * 1000)}")
+                if notes:
+                    with suppress(LedgerError):  # they were logged
+                        self.commit(journal=notes)
+            except (OSError, sqlite3.Error) as error:
                 raise LedgerError(f"{path}: cannot be opened ({error})") from None
             self._opened = opened.pop_all()
 
     def close(self) -> None:
         self._opened.close()
 
-    def _migrate(self) -> None:
+    def _open(self) -> list[Entry]:
+        """Connect, and bring the file up to date, or a new one where there is none or a damaged one; what there is to
+        be noted about that.
+        """
+        known = bool(self._guard.incarnation)
+        if not self.path.exists():
+            move_aside(self.path)  # what else there may be left of it, which SQLite would delete
+            self._connect(known=False)
+            if not known:
+                return []
+            _log.error("ledger_missing", path=str(self.path), hint=_ANEW)
+            return [_note("LedgerMissing", f"{self.path} was gone; {_ANEW}")]
+        try:
+            self._connect(known=known)
+        except Malformed as error:
+            aside = move_aside(self.path)
+            _log.error("ledger_corrupt", path=str(self.path), problem=str(error), moved_to=str(aside), hint=_ANEW)
+            self._db.close()  # only now: SQLite touches no file that was renamed
+            self._connect(known=False)
+            return [_note("LedgerCorrupt", f"{self.path} was corrupt ({error}) and is now {aside}; {_ANEW}")]
+        return []
+
+    def _connect(self, *, known: bool) -> None:
+        """Open the file, of which is `known` that it was a ledger. Raises Malformed with the connection still open."""
+        db = self._db = sqlite3.connect(
+            self.path, timeout=_OPENING_TIMEOUT, isolation_level=None, check_same_thread=False
+        )
+        try:
+            os.chmod(self.path, 0o600)  # noqa: PTH101
+            if self._guard.was_lost and known:
+                raise Malformed("it was found corrupt when it was in use")
+            db.execute("PRAGMA locking_mode = NORMAL")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA temp_store = MEMORY")
+            self._migrate(known=known)
+            check(db)
+            vector = json.loads(self._meta("vector", "{}"))
+            self.vector = self._stored = {str(i): int(n) for i, n in vector.items()}
+            self.attempted = int(self._meta("attempted", "0"))
+            self.published: dict[str, int] = {}
+            self.is_complete = True
+            self._version = self._ceiling = int(self._meta("resource_version", "0"))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise Malformed(f"what it says of itself cannot be read ({error})") from None
+        except sqlite3.Error as error:
+            # An SQL error: the tables are not ours.
+            if is_malformed(error) or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_ERROR:
+                raise Malformed(str(error)) from None
+            db.close()
+            raise
+        except (OSError, LedgerError):
+            db.close()
+            raise
+
+    def _migrate(self, *, known: bool) -> None:
         applied = self._db.execute("PRAGMA user_version").fetchone()[0]
         if applied > len(MIGRATIONS):
             raise LedgerError(
                 f"{self.path}: is of version {applied}, this program knows {len(MIGRATIONS)}; install a later one"
             )
+        if known and not applied:
+            raise Malformed("it is empty")
         for number, script in enumerate(MIGRATIONS[applied:], applied + 1):
             self._db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
 
-    def _own_incarnation(self) -> str:
-        incarnation = self._meta("incarnation", "")
-        if not incarnation:
-            incarnation = uuid.uuid4().hex[:12]
-            self._db.execute("INSERT INTO meta VALUES ('incarnation', ?)", (incarnation,))
-        return incarnation
+    def _identify(self) -> list[Entry]:
+        """The incarnation: its own, or a new one if the ledger has none or was restored; what there is to be noted."""
+        self.incarnation = before = self._meta("incarnation", "")
+        self.attempted = max(self.attempted, self.vector.get(before, 0))
+        why = self._guard.why_restored(before, self.attempted) if before else ""
+        if before and not why:
+            return []
+        self._take_new_incarnation()
+        if not before:
+            return []
+        _log.warning("ledger_restored", path=str(self.path), why=why, incarnation=self.incarnation, before=before)
+        return [_note("LedgerRestored", f"{self.path} counts anew as {self.incarnation}, no longer {before}: {why}")]
 
     def _meta(self, key: str, default: str) -> str:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
@@ -111,26 +202,42 @@ class Ledger:
 
     def load(self) -> list[Reservation]:
         """Every reservation, by name."""
-        columns = ", ".join(_COLUMNS)
-        return [_reservation(row) for row in self._db.execute(f"SELECT {columns} FROM reservation ORDER BY name")]  # noqa: S608
+        query = f"SELECT {', '.join(_COLUMNS)} FROM reservation ORDER BY name"  # noqa: S608
+        with self._reading():
+            try:
+                return [_reservation(row) for row in self._db.execute(query)]
+            except (ValueError, TypeError, AttributeError) as error:
+                raise self._guard.lost(f"a reservation cannot be read: {error}") from None
 
     def quarantined(self) -> list[Quarantined]:
         """Released addresses, the oldest first."""
         query = "SELECT switch, address, since FROM quarantine ORDER BY since"
-        return [Quarantined(*row) for row in self._db.execute(query)]
+        with self._reading():
+            return [Quarantined(*row) for row in self._db.execute(query)]
 
     def was_released(self, uid: str) -> bool:
         """Does the journal say that the reservation with that uid is gone for good?"""
         query = "SELECT 1 FROM journal WHERE uid = ? AND reason = 'Released'"
-        return self._db.execute(query, (uid,)).fetchone() is not None
+        with self._reading():
+            return self._db.execute(query, (uid,)).fetchone() is not None
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Nothing is decided on what cannot be read."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise LedgerLost(str(self._guard.failure(error, "read"))) from error
 
     def next_version(self) -> int:
         """A resourceVersion greater than any before. With a full disk it goes on all the same: a crash just then
         would repeat some.
         """
         if self._version >= self._ceiling:
-            with suppress(LedgerError):
+            try:
                 self.commit()
+            except LedgerError:
+                self._ceiling = self._version + _UNVOUCHED
         self._version += 1
         return self._version
 
@@ -158,15 +265,19 @@ class Ledger:
 
     def renew(self) -> None:
         """Count under a new incarnation from now on. Raises LedgerError."""
-        incarnation = uuid.uuid4().hex[:12]
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(_SET, (("incarnation", incarnation), ("attempted", "0")))
-            self._db.execute("COMMIT")
+            self._take_new_incarnation()
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            raise LedgerError(f"{self.path}: cannot be written ({error})") from error
+            raise self._guard.failure(error, "written") from error
+        self._guard.vouch(self.incarnation, self.attempted)
+
+    def _take_new_incarnation(self) -> None:
+        incarnation = uuid.uuid4().hex[:12]
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.executemany(_SET, (("incarnation", incarnation), ("attempted", "0")))
+        self._db.execute("COMMIT")
         self.incarnation, self.attempted = incarnation, 0
 
     def learn(self, vector: Mapping[str, int]) -> None:
@@ -197,7 +308,7 @@ class Ledger:
 
         `count` it where a northbound transaction follows; `vector` is what the database is known to have had from now
         on, `version` a resourceVersion that all that come shall be greater than. Raises LedgerError, and nothing of it
-        was stored.
+        was stored; LedgerLost, and it may have been.
         """
         new_vector = self.vector if vector is None else dict(vector)
         attempted = max(self.attempted + count, new_vector.get(self.incarnation, 0))
@@ -227,24 +338,24 @@ class Ledger:
                     db.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
-            raise LedgerError(f"{self.path}: cannot be written ({error})") from error
+            raise self._guard.failure(error, "written") from error
         self.vector = self._stored = new_vector
         self.attempted = attempted
         self._version, self._ceiling = version, ceiling
+        self._guard.vouch(self.incarnation, self.attempted)
 
     def prune_quarantine(self, before: float) -> None:
-        self._db.execute("DELETE FROM quarantine WHERE since <= ?", (before,))
+        """Forget what was released by then. What cannot be forgotten now is the next time."""
+        try:
+            self._db.execute("DELETE FROM quarantine WHERE since <= ?", (before,))
+        except sqlite3.Error as error:
+            failure = self._guard.failure(error, "written")
+            if isinstance(failure, LedgerLost):
+                raise failure from error
 
 
-def _locked(path: Path) -> int:
-    """The file descriptor that keeps the lock. Raises LedgerError if another has it."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise LedgerError(f"{path}: another ovnreserved uses this ledger; give each its own --state-dir") from None
-    return lock
+def _note(reason: str, message: str) -> Entry:
+    return Entry(time.time(), "Warning", reason, LEDGER, "", message)
 
 
 def read_journal(path: Path, name: str | None = None, limit: int = 500) -> list[Entry]:
@@ -260,6 +371,7 @@ def read_journal(path: Path, name: str | None = None, limit: int = 500) -> list[
         raise LedgerError(f"{path}: cannot be read ({error})") from None
 
 
+_ANEW: Final = "a new ledger is made, and comparing with the northbound database fills it"
 _COLUMNS: Final = (
     "name", "uid", "switch", "subnet", "pod_name", "namespace", "pod_type", "v4", "v6", "mac", "state", "created",
     "deleted", "resource_version", "message", "more", "live", "incarnation", "number",
