@@ -174,3 +174,20 @@ def test_many_threads_may_submit_at_once(inbox: Inbox) -> None:
         assert mine == [f"{number}-{call}" for call in range(50)], "each client's in order"
     assert len(inbox.delivered()) == 200
     assert inbox._waiting == 0
+
+
+def test_when_the_engine_has_failed_all_who_wait_are_told_the_same_and_nobody_else_anything(inbox: Inbox) -> None:
+    done, waiting = submit(inbox, "a", key="done"), submit(inbox, "b", "c", key="waiting")
+    inbox.reply(done, 0, Answer("created"))
+    inbox.reply(waiting, 0, Answer("created"))
+    waiting.fallback[1] = Answer("late")
+    inbox.submit([Delete("d")], "just come", 30.0, wait_sb=False)
+    assert inbox.delivered() == [done]
+    inbox.abandon(OutcomeUnknown("failed"))
+    told = inbox.delivered()
+    assert {ticket.key for ticket in told} == {"waiting", "just come"}
+    assert [answer and answer.result for answer in waiting.answers] == ["created", "late"]
+    [just_come] = [ticket for ticket in told if ticket is not waiting]
+    assert refusals(just_come) == [OutcomeUnknown]
+    inbox.expire(LATE, none_under_way)
+    assert inbox.delivered() == []

@@ -9,6 +9,8 @@ from ovnreserve.engine import Answer, Engine, Request, Ticket
 from ovnreserve.model.errors import OutcomeUnknown
 
 _SWEEP: Final = 0.5
+_HELD_UP: Final = "the daemon is held up; it may still be done: look with get"
+_ENDED: Final = "the daemon ends; it may still be done: look with get when it is back"
 
 
 class Desk:
@@ -46,11 +48,14 @@ class Desk:
         self.engine.wake()
 
     def _sweep(self) -> None:
-        """The engine answers in time, unless it is held up itself (by a disk that hangs). One timer for all who ask."""
+        """The engine answers in time, unless it is held up itself (by a disk that hangs), or has ended. One timer for
+        all who ask.
+        """
         now = self._loop.time()
+        ended = self.engine.ended
         for future, until in self._asked.items():
-            if until <= now and not future.done():
-                future.set_exception(OutcomeUnknown("the daemon is held up; it may still be done: look with get"))
+            if (ended or until <= now) and not future.done():
+                future.set_exception(OutcomeUnknown(_ENDED if ended else _HELD_UP))
         self._loop.call_later(_SWEEP, self._sweep)
 
 

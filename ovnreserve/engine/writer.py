@@ -79,6 +79,8 @@ class Engine:
         on_state: Callable[[str], None] = lambda _state: None,
     ) -> None:
         self.published = Published()
+        self.ended = False
+        """Nobody takes requests any more."""
         self.world = World()
         self.deliver: Callable[[list[Ticket]], None] = lambda _tickets: None
         self._on_state = on_state
@@ -154,6 +156,8 @@ class Engine:
             self._inbox.abandon(_FAILED)
             self._deliver()
             raise
+        finally:
+            self.ended = True
 
     def _turn(self) -> None:
         arrived = list(self._inbox.take())  # before the news, so that a client finds what it did before it asked
@@ -292,6 +296,7 @@ class Engine:
             self._compared = dumps
             self._commits.must_compare = False
             self._compare_at = time.monotonic() + COMPARE_EVERY
+            self._publisher.publish()  # who is told that it is active finds everything
         self._set_state("active" if northbound.has_lock else "standby")
 
     def _is_foreign(self) -> bool:

@@ -46,10 +46,11 @@ BUSY_TIMEOUT: Final = 0.1
 
 _WIDTH: Final = 256
 """Bytes of the line, so that each one covers the one before."""
-_CLOCK_SKEW: Final = 1_000_000_000
-"""Nanoseconds that the change of the lock file may differ from the time it names. They are taken one after the other,
-and a thread may have to wait in between.
+_CLOCK_SKEW: Final = 100_000_000
+"""Nanoseconds that the change of the lock file may differ from the time it names: the kernel's own clock for it goes in
+steps of up to 10 ms, and where a thread had to wait between asking for the time and writing, it writes again.
 """
+_ATTEMPTS: Final = 3
 _MALFORMED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _UNREADABLE: Final = frozenset(
     {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}
@@ -155,12 +156,16 @@ class Guard:
     def _write(self, incarnation: str, commits: int, *, lost: bool = False) -> None:
         """A line that cannot be written stays behind the ledger, which does no harm."""
         self.incarnation, self.commits = incarnation, commits
-        line = (
-            f'{{"pid": {os.getpid()}, "incarnation": "{incarnation}", "commits": {commits}, "inode": {self._inode}, '
-            f'"changed": {time.time_ns()}, "lost": {"true" if lost else "false"}}}'
-        )
-        with contextlib.suppress(OSError):
-            os.pwrite(self._lock, f"{line:<{_WIDTH - 1}}\n".encode(), 0)
+        for _ in range(_ATTEMPTS):
+            now = time.time_ns()
+            line = (
+                f'{{"pid": {os.getpid()}, "incarnation": "{incarnation}", "commits": {commits}, '
+                f'"inode": {self._inode}, "changed": {now}, "lost": {"true" if lost else "false"}}}'
+            )
+            with contextlib.suppress(OSError):
+                os.pwrite(self._lock, f"{line:<{_WIDTH - 1}}\n".encode(), 0)
+            if time.time_ns() - now < _CLOCK_SKEW // 2:
+                return
 
 
 def is_malformed(error: sqlite3.Error) -> bool:

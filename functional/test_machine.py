@@ -1,0 +1,417 @@
+"""The machine misbehaves: its disk, its files, its clock, its other users. What was acknowledged stays true."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import resource
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+from sites import Site
+from support import wait_until
+from test_restart import active, logged, restart, specs, state, stores_agree
+
+from ovnreserve.cli.errors import CommandError
+from ovnreserve.sandbox import Daemon, Servers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+Kept = dict[str, tuple[str, str, str]]
+PAGE = 4096
+
+
+@pytest.fixture
+def own(servers: Servers, daemon: Daemon) -> Site:
+    """A site of this test's own."""
+    return Site(servers, daemon)
+
+
+@pytest.fixture
+def dice() -> random.Random:
+    seed = time.time_ns()
+    print(f"seed {seed}")
+    return random.Random(seed)
+
+
+def ledger_of(site: Site) -> Path:
+    return site.daemon.state_dir / "ledger.db"
+
+
+def reserved(site: Site, switch: str, count: int) -> Kept:
+    answers = site.bulk("apply", [site.document(switch) for _ in range(count)])
+    assert {answer.result for answer in answers} == {"created"}
+    return specs(answer.ip for answer in answers)
+
+
+def ended(site: Site) -> int:
+    """Wait until the daemon has ended by itself; its exit status."""
+    wait_until(lambda: not site.daemon.alive, 20, what="the daemon ends")
+    return site.daemon.stop()
+
+
+def ledger_events(site: Site) -> list[str]:
+    return [reason for reason, _message in site.events("ledger")]
+
+
+# ---- the disk is full ------------------------------------------------------------------------------------------------
+
+
+class FileSizeLimit:
+    """The daemon can make no file larger than its ledger's log is now. (Python ignores SIGXFSZ.)"""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._log = state_dir / "ledger.db-wal"
+        self._daemon = 0
+
+    def fill(self, daemon: Daemon) -> None:
+        self._daemon = daemon.pid
+        resource.prlimit(self._daemon, resource.RLIMIT_FSIZE, (self._log.stat().st_size, resource.RLIM_INFINITY))
+
+    def make_room(self) -> None:
+        resource.prlimit(self._daemon, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+    def close(self) -> None:
+        pass
+
+
+class SmallFileSystem:
+    """The state directory is a file system of 2 MiB of its own, and somebody fills it."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+        self._filler = state_dir / "filler"
+        state_dir.mkdir(mode=0o700)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs", str(state_dir)], check=True)
+
+    def fill(self, _daemon: Daemon) -> None:
+        with contextlib.suppress(OSError), self._filler.open("wb", buffering=0) as filler:
+            while True:
+                filler.write(b"x" * PAGE)
+
+    def make_room(self) -> None:
+        self._filler.unlink()
+
+    def close(self) -> None:
+        subprocess.run(["umount", str(self._state_dir)], check=True)
+
+
+Disk = FileSizeLimit | SmallFileSystem
+DISKS = [FileSizeLimit, *([SmallFileSystem] if os.geteuid() == 0 else [])]  # only root can mount
+
+
+@pytest.fixture(params=DISKS)
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
+    made: Disk = request.param(tmp_path / "state")
+    yield made
+    made.close()
+
+
+class Writers:
+    """Some who reserve and release all the time, whatever they are told, and note what they were told."""
+
+    def __init__(self, site: Site, switch: str) -> None:
+        self.kept: Kept = {}
+        self.released: set[str] = set()
+        self.unknown: set[str] = set()
+        self.refusals: list[str] = []
+        self._site, self._switch = site, switch
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(2)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        site = Site(self._site.servers, self._site.daemon)
+        mine: list[dict[str, Any]] = []
+        try:
+            while not self._stop.is_set():
+                name = f"pod-{id(site)}-{len(mine)}-{time.time_ns()}"
+                made = site.create(site.document(self._switch, name), "?timeout=5")
+                if made.result == "created":
+                    self.kept.update(specs([made.ip]))
+                    mine.append(made.ip)
+                else:
+                    self._note(f"{name}.default", made.code, made.message)
+                if len(mine) > 5:
+                    gone = mine.pop(0)["metadata"]["name"]
+                    [answer] = site.bulk("delete", [{"kind": "IP", "metadata": {"name": gone}}])
+                    if answer.result == "deleted":
+                        del self.kept[gone]
+                        self.released.add(gone)
+                    else:
+                        self._note(gone, answer.code, answer.message)
+        finally:
+            site.client.close()
+
+    def _note(self, name: str, code: int, message: str) -> None:
+        if code == 504:
+            self.unknown.add(name)
+        else:
+            assert code == 503, message
+            self.refusals.append(message)
+
+
+def test_a_full_disk_refuses_writes_and_nothing_else_and_is_recovered_from(
+    servers: Servers, tmp_path: Path, disk: Disk
+) -> None:
+    with Daemon(servers, tmp_path / "state") as daemon:
+        site = Site(servers, daemon)
+        switch = site.switch("10.16.0.0/16")
+        with Writers(site, switch) as writers:
+            wait_until(lambda: len(writers.kept) > 10, what="some are reserved")
+            disk.fill(daemon)
+            wait_until(lambda: writers.refusals, what="the first is refused")
+        assert all("nothing was changed: " in message for message in writers.refusals), writers.refusals
+        assert "ledger.db: cannot be written" in writers.refusals[-1]
+        # While it is full: writes are refused in time, reads are answered.
+        refused = [site.create(site.document(switch), "?timeout=5") for _ in range(3)]
+        assert {answer.code for answer in refused} == {503}
+        shown = specs(site.ips())
+        assert {name: shown.get(name) for name in writers.kept} == writers.kept
+        assert site.subnet(switch)["spec"]["cidrBlock"] == "10.16.0.0/16"
+        assert site.records().keys() <= shown.keys()
+        assert state(site) == "active"
+        some = next(iter(writers.kept))
+        assert site.events(some)
+        # When there is room again it goes on by itself, and what was refused was not done.
+        disk.make_room()
+        wait_until(lambda: site.reserve(switch).result == "created", what="it goes on by itself")
+        late = reserved(site, switch, 3)
+        daemon.kill()
+        restart(site)
+        shown = stores_agree(site, switch)
+        assert {name: shown.get(name) for name in writers.kept} == writers.kept
+        assert late.items() <= shown.items()
+        assert not (writers.released - writers.unknown) & shown.keys()
+        assert not {f"{answer.name}" for answer in refused if answer.ip} & shown.keys()
+        site.client.close()
+        daemon.stop()
+
+
+# ---- the ledger is damaged -------------------------------------------------------------------------------------------
+
+
+def overwrite(file: Path, offset: int, content: bytes) -> None:
+    with file.open("r+b") as opened:
+        opened.seek(offset)
+        opened.write(content)
+
+
+def header(file: Path, dice: random.Random) -> None:
+    overwrite(file, 0, dice.randbytes(100))
+
+
+def random_pages(file: Path, dice: random.Random) -> None:
+    for _ in range(dice.randint(1, 3)):
+        overwrite(file, PAGE * dice.randrange(file.stat().st_size // PAGE), dice.randbytes(PAGE))
+
+
+def truncated(file: Path, dice: random.Random) -> None:
+    os.truncate(file, dice.randrange(1, file.stat().st_size - PAGE))
+
+
+def empty(file: Path, _dice: random.Random) -> None:
+    os.truncate(file, 0)
+
+
+def text(file: Path, _dice: random.Random) -> None:
+    file.write_text("this is no database\n" * 1000)
+
+
+def test_a_ledger_damaged_while_it_was_stopped_is_moved_aside_and_rebuilt(own: Site, dice: random.Random) -> None:
+    switch = own.switch("10.16.0.0/16")
+    ledger = ledger_of(own)
+    kept = reserved(own, switch, 40)
+    for number, damage in enumerate((header, random_pages, truncated, empty, text), 1):
+        assert own.daemon.stop() == 0
+        damage(ledger, dice)
+        restart(own)
+        assert stores_agree(own, switch) == kept, damage
+        aside = [file for file in ledger.parent.glob("ledger.db.corrupt-*") if not file.name.endswith(("-wal", "-shm"))]
+        assert len(aside) == len(logged(own, "ledger_corrupt")) == number, damage
+        assert ledger_events(own) == ["LedgerCorrupt"]
+        kept |= reserved(own, switch, 3)
+    assert stores_agree(own, switch) == kept
+
+
+def test_a_ledger_whose_log_is_damaged_after_a_kill_is_filled_up_again(own: Site, dice: random.Random) -> None:
+    switch = own.switch("10.16.0.0/16")
+    log = own.daemon.state_dir / "ledger.db-wal"
+    kept = reserved(own, switch, 40)
+    gone = next(iter(kept))
+    for damage in (header, random_pages, truncated, empty, text):
+        kept |= reserved(own, switch, 3)
+        own.daemon.kill()
+        own.client.close()
+        damage(log, dice)
+        restart(own)
+        assert stores_agree(own, switch) == kept, damage
+    own.release(gone)
+    del kept[gone]
+    assert stores_agree(own, switch) == kept
+
+
+def test_damage_that_shows_while_it_runs_ends_the_daemon_and_is_put_right_by_the_next(own: Site) -> None:
+    switch = own.switch("10.16.0.0/16")
+    kept = reserved(own, switch, 5000)  # more than SQLite keeps in memory
+    own.daemon.stop()  # and all of it in the main file
+    restart(own)
+    size = ledger_of(own).stat().st_size
+    overwrite(ledger_of(own), PAGE, b"\xa5" * (size - PAGE))
+    created: Kept = {}
+    unknown: set[str] = set()
+    with contextlib.suppress(CommandError):
+        for number in range(1000):
+            made = own.create(own.document(switch, f"{number * 7919 % 1000}-late"))
+            if made.result == "created":
+                created |= specs([made.ip])
+            else:
+                unknown.add(f"{number * 7919 % 1000}-late.default")
+                assert made.code == 504, made.message
+    assert ended(own) == 1
+    [lost] = logged(own, "ledger_lost")
+    assert "ledger.db: is corrupt" in lost
+    assert "Traceback" not in own.daemon.log.read_text()
+    restart(own)
+    assert len(logged(own, "ledger_corrupt")) == 1
+    shown = stores_agree(own, switch)
+    assert {name: shown.get(name) for name in kept | created} == kept | created
+    assert shown.keys() - kept.keys() - created.keys() <= unknown
+
+
+# ---- the ledger is deleted, replaced, put back, in use ---------------------------------------------------------------
+
+
+def delete_all(ledger: Path) -> None:
+    for file in ledger.parent.glob("ledger.db*"):
+        file.unlink()
+
+
+def delete_main_file(ledger: Path) -> None:
+    ledger.unlink()
+
+
+def delete_log(ledger: Path) -> None:
+    ledger.with_name("ledger.db-wal").unlink()
+
+
+def replace(ledger: Path) -> None:
+    shutil.copy(ledger, ledger.with_name("copy"))
+    ledger.with_name("copy").rename(ledger)
+
+
+@pytest.mark.parametrize("act", [delete_all, delete_main_file, delete_log, replace])
+def test_a_ledger_that_is_deleted_or_replaced_while_it_runs_is_noticed_before_the_next_answer(
+    own: Site, act: Callable[[Path], None]
+) -> None:
+    switch = own.switch()
+    kept = reserved(own, switch, 5)
+    stores_agree(own, switch)
+    act(ledger_of(own))
+    asked = own.document(switch)
+    with contextlib.suppress(CommandError):
+        assert own.create(asked).code == 504
+    assert ended(own) == 1
+    [lost] = logged(own, "ledger_lost")
+    assert "was deleted or replaced while it was in use" in lost
+    restart(own)
+    shown = stores_agree(own, switch)
+    assert {name: shown.get(name) for name in kept} == kept
+    assert shown.keys() - kept.keys() <= {asked["metadata"]["name"]}
+    assert own.reserve(switch).result == "created"
+
+
+def test_a_ledger_put_back_from_a_copy_counts_under_a_new_incarnation(own: Site, tmp_path: Path) -> None:
+    switch = own.switch()
+    kept = reserved(own, switch, 5)
+    gone = own.reserve(switch)
+    own.daemon.stop()
+    copied = time.time()
+    shutil.copytree(own.daemon.state_dir, tmp_path / "copy")
+    restart(own)
+    [before] = own.client.get("/apis/ovnreserve.io/v1/status")["revision"]
+    kept |= reserved(own, switch, 5)
+    own.release(gone.name)
+    own.daemon.stop()
+    wait_until(lambda: time.time() > copied + 0.2, what="it is not the same moment any more")
+    for file in (tmp_path / "copy").iterdir():
+        shutil.copy2(file, own.daemon.state_dir / file.name)
+    restart(own)
+    [restored] = logged(own, "ledger_restored")
+    assert before in restored
+    assert ledger_events(own) == ["LedgerRestored"]
+    assert stores_agree(own, switch) == kept
+    kept |= reserved(own, switch, 1)
+    assert before in own.client.get("/apis/ovnreserve.io/v1/status")["revision"]
+    assert len(own.client.get("/apis/ovnreserve.io/v1/status")["revision"]) == 2
+    own.daemon.kill()
+    restart(own)
+    assert stores_agree(own, switch) == kept
+    assert len(logged(own, "ledger_restored")) == 1
+
+
+def test_a_second_daemon_with_the_same_state_directory_is_refused_with_the_pid(own: Site, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ovnreserve.daemon", "--db", own.servers.nb, "--run-dir", str(tmp_path / "run")]
+    second = subprocess.run(
+        [*command, "--state-dir", str(own.daemon.state_dir)], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert second.returncode == 1
+    [line] = second.stderr.splitlines()
+    assert line.startswith(f"ovnreserved: {ledger_of(own)}.lock: ovnreserved, pid {own.daemon.pid}, uses this ledger")
+    assert own.reserve(own.switch()).result == "created"
+
+
+def test_a_program_that_holds_the_ledger_locked_delays_no_read_and_is_named(own: Site) -> None:
+    switch = own.switch()
+    kept = reserved(own, switch, 3)
+    stores_agree(own, switch)
+    other = sqlite3.connect(ledger_of(own), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    refusals: list[tuple[int, str]] = []
+    seconds: list[float] = []
+
+    def create() -> None:
+        asker = Site(own.servers, own.daemon)
+        for _ in range(3):
+            start = time.monotonic()
+            refused = asker.create(asker.document(switch, f"{threading.get_ident()}-{time.time_ns()}"), "?timeout=4")
+            seconds.append(time.monotonic() - start)
+            refusals.append((refused.code, refused.message))
+        asker.client.close()
+
+    threads = [threading.Thread(target=create) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        start = time.monotonic()
+        assert specs(own.ips()) == kept
+        assert own.events(next(iter(kept)))
+        assert own.subnet(switch)["spec"]["cidrBlock"]
+        assert time.monotonic() - start < 2
+        threads[0].join(0.05)
+    assert max(seconds) < 4
+    assert {code for code, _message in refusals} == {503}
+    said = f"nothing was changed: {ledger_of(own)}: cannot be written (locked by "
+    assert all(message.startswith(said) and f"pid {os.getpid()})" in message for _code, message in refusals), refusals
+    other.execute("ROLLBACK")
+    other.close()
+    wait_until(lambda: own.reserve(switch).result == "created", what="it goes on by itself")
+    active(own)
