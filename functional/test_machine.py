@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import resource
 import shutil
 import sqlite3
@@ -12,12 +13,14 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
+from faulty_clock import DaemonWithClock
 from sites import Site
 from support import wait_until
-from test_restart import active, logged, restart, specs, state, stores_agree
+from test_restart import active, in_ledger, logged, restart, specs, state, stores_agree
 
 from ovnreserve.cli.errors import CommandError
 from ovnreserve.sandbox import Daemon, Servers
@@ -415,3 +418,100 @@ def test_a_program_that_holds_the_ledger_locked_delays_no_read_and_is_named(own:
     other.close()
     wait_until(lambda: own.reserve(switch).result == "created", what="it goes on by itself")
     active(own)
+
+
+# ---- the clock jumps -------------------------------------------------------------------------------------------------
+
+DAY = 86400.0
+YEAR = 365 * DAY
+
+
+@pytest.fixture
+def with_clock(servers: Servers, tmp_path: Path) -> Iterator[tuple[Site, Callable[[float], None]]]:
+    """A site of this test's own, and how its daemon's clock is set."""
+    with DaemonWithClock(servers, tmp_path / "state", "--quarantine", "2s") as daemon:
+        yield Site(servers, daemon), daemon.jump
+        print(daemon.log.read_text())
+
+
+def test_whatever_its_clock_does_nothing_hangs_and_nothing_is_lost(
+    with_clock: tuple[Site, Callable[[float], None]],
+) -> None:
+    site, jump = with_clock
+    switch = site.switch("10.16.0.0/16")
+    kept = reserved(site, switch, 3)
+    version = 0
+    for seconds in (DAY, -YEAR, 0.0):
+        jump(seconds)
+        made = site.reserve(switch, wait="sb")
+        kept |= specs([made.ip])
+        created = datetime.fromisoformat(made.ip["metadata"]["creationTimestamp"]).timestamp()
+        assert abs(created - time.time() - seconds) < 10
+        assert int(made.ip["metadata"]["resourceVersion"]) > version
+        version = int(made.ip["metadata"]["resourceVersion"])
+        assert site.condition(made.name, "Enforced")["status"] == "True"
+        gone = next(iter(kept))
+        site.port(switch, name=gone)
+        wait_until(lambda gone=gone: site.condition(gone, "Bound")["status"] == "True", what="bound")
+        site.release(gone)
+        del kept[gone]
+        described = site.command("describe", "ip", made.name)
+        ages = re.findall(r"Normal +Reserved +(\S+)", described.stdout)
+        assert ages, described
+        assert all(re.fullmatch(r"(\d+[smhdy])+|<invalid>", age) for age in ages), ages  # as kubectl shows the future
+        assert site.client.get("/apis/ovnreserve.io/v1/status")["uptime"] >= 0
+    site.daemon.kill()
+    restart(site)
+    assert stores_agree(site, switch) == kept
+
+
+@pytest.mark.parametrize("seconds", [DAY, -YEAR])
+def test_a_clock_that_jumps_while_somebody_waits_does_not_change_how_long(
+    with_clock: tuple[Site, Callable[[float], None]], seconds: float
+) -> None:
+    site, jump = with_clock
+    switch = site.switch()
+    times: dict[str, float] = {}
+
+    def create(query: str) -> None:
+        asker = Site(site.servers, site.daemon)
+        start = time.monotonic()
+        asker.create(asker.document(switch, query), f"?timeout=1.5&wait={query}")
+        times[query] = time.monotonic() - start
+        asker.client.close()
+
+    def waits(query: str) -> None:
+        thread = threading.Thread(target=create, args=(query,))
+        before = len(in_ledger(site))
+        thread.start()
+        wait_until(lambda: len(in_ledger(site)) > before, what="it is under way")
+        jump(seconds)
+        thread.join()
+
+    with site.northd_paused():
+        waits("sb")
+    jump(0.0)
+    site.servers.nb_server.pause()
+    waits("none")
+    site.servers.nb_server.resume()
+    assert all(1.4 < elapsed < 4 for elapsed in times.values()), times
+    assert times.keys() == {"sb", "none"}
+    active(site)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_clock_set_back_keeps_no_address_in_quarantine_for_longer_than_its_time(
+    with_clock: tuple[Site, Callable[[float], None]], restarted: bool
+) -> None:
+    site, jump = with_clock
+    switch = site.switch()
+    first = site.reserve(switch)
+    site.release(first.name)
+    assert site.reserve(switch).v4 != first.v4
+    set_back = time.monotonic()
+    jump(-YEAR)
+    if restarted:
+        site.restart()
+        active(site)
+    wait_until(lambda: site.reserve(switch).v4 == first.v4, 10, what="the address is chosen again")
+    assert time.monotonic() - set_back < 2 + 8

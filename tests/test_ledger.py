@@ -379,3 +379,16 @@ def test_released_addresses_are_remembered_until_their_time_is_over(path: Path) 
     again.commit(quarantine=[Quarantined(SWITCH, "10.0.0.1", 300.0)])
     assert again.quarantined()[-1] == Quarantined(SWITCH, "10.0.0.1", 300.0)
     again.close()
+
+
+def test_what_was_released_in_the_future_was_released_now_and_stays_so(path: Path) -> None:
+    """Or it would begin its time anew whenever the stores are compared."""
+    ledger = Ledger(path)
+    ledger.commit(quarantine=[Quarantined(SWITCH, "10.0.0.1", 9000.0), Quarantined(SWITCH, "10.0.0.2", 90.0)])
+    ledger.prune_quarantine(50.0, 100.0)
+    ledger.close()
+    again = Ledger(path)
+    assert again.quarantined() == [Quarantined(SWITCH, "10.0.0.2", 90.0), Quarantined(SWITCH, "10.0.0.1", 100.0)]
+    again.prune_quarantine(100.0, 150.0)
+    assert again.quarantined() == []
+    again.close()

@@ -175,7 +175,7 @@ def _found(r: Reservation, *, is_known: bool) -> Event:
 
 def _restore_quarantine(ledger: Ledger, world: World, now: float, seconds: float) -> None:
     """Only the wall clock survives a restart: a time in the future counts as now."""
-    ledger.prune_quarantine(now - seconds)
+    ledger.prune_quarantine(now - seconds, now)
     for switch, text, since in ledger.quarantined():
         v4, v6 = parse_either(text)
         if v4 is not None:

@@ -16,6 +16,7 @@ the business of its guard (guard.py).
 from __future__ import annotations
 
 import json
+import math
 import os
 import sqlite3
 import time
@@ -344,9 +345,12 @@ class Ledger:
         self._version, self._ceiling = version, ceiling
         self._guard.vouch(self.incarnation, self.attempted)
 
-    def prune_quarantine(self, before: float) -> None:
-        """Forget what was released by then. What cannot be forgotten now is the next time."""
+    def prune_quarantine(self, before: float, now: float = math.inf) -> None:
+        """Forget what was released by then; what was released after `now`, as there is once the clock was set back,
+        was now. What cannot be forgotten this time is the next time.
+        """
         try:
+            self._db.execute("UPDATE quarantine SET since = ? WHERE since > ?", (now, now))
             self._db.execute("DELETE FROM quarantine WHERE since <= ?", (before,))
         except sqlite3.Error as error:
             failure = self._guard.failure(error, "written")
