@@ -177,6 +177,8 @@ def test_a_ledger_that_was_put_back_counts_under_a_new_incarnation(
     # Once, and then it is its own.
     ledger = Ledger(path)
     ledger.commit([B], count=True)
+    ledger.confirm()
+    ledger.commit()
     ledger.close()
     assert reopened(path) == (new, {incarnation: 2, new: 1}, journal)
 
