@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from ovsdb import Connection, Seen, Witness, add_port
+from proxy import Proxy
 from sites import Answer, Site
 from support import wait_until
 
@@ -39,39 +40,32 @@ def own(servers: Servers, daemon: Daemon) -> Site:
 
 
 @pytest.fixture
-def rival(servers: Servers) -> Iterator[Connection]:
-    """Somebody whose requests the database reads before the daemon's: whose connection is older."""
-    with Connection(servers) as connection:
-        yield connection
+def proxy(servers: Servers) -> Iterator[Proxy]:
+    with Proxy(servers) as proxy:
+        yield proxy
 
 
 @pytest.fixture
-def raced(servers: Servers, rival: Connection, tmp_path: Path) -> Callable[..., Answer]:
+def raced(servers: Servers, proxy: Proxy) -> Callable[..., Answer]:
     """`raced(site, document, *operations)`: the answer to a document that was planned, and then, before its transaction
-    arrived, the rival's operations were carried out. It is made by a database that is paused in between.
+    arrived, somebody's operations were carried out.
     """
 
     def run(site: Site, document: dict[str, Any], *operations: dict[str, Any]) -> Answer:
-        servers.nb_server.pause()
-        rival.send("transact", "OVN_Northbound", *operations)
-        answers: list[Answer] = []
-        asked = threading.Thread(target=lambda: answers.append(site.create(document)))
-        asked.start()
-        ledger = tmp_path / "state" / "ledger.db-wal"
-        size = ledger.stat().st_size
-        wait_until(lambda: ledger.stat().st_size > size, what="it is planned")
-        servers.nb_server.resume()
-        asked.join()
-        return answers[0]
+        with Connection(servers) as rival:
+            name = document["metadata"]["name"]
+            meeting = proxy.between(f"reserve {name}", lambda: rival.transact(*operations))
+            answer = site.create(document)
+            assert meeting.has_come
+        return answer
 
     return run
 
 
 @pytest.fixture
-def site(servers: Servers, rival: Connection, tmp_path: Path) -> Iterator[Site]:
-    """A site whose daemon came after the rival."""
-    assert rival.transact({"op": "comment", "comment": "here I am"})
-    with Daemon(servers, tmp_path / "state") as daemon:
+def site(servers: Servers, proxy: Proxy, tmp_path: Path) -> Iterator[Site]:
+    """A site whose daemon reaches the database through the proxy."""
+    with Daemon(servers, tmp_path / "state", "--db", proxy.remote) as daemon:
         yield Site(servers, daemon)
         print(daemon.log.read_text())
 
