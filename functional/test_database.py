@@ -1,0 +1,431 @@
+"""The database misbehaves: clients get a clear answer within their timeout, reads are answered always, and in the end
+what was answered is true.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+from proxy import Proxy
+from sites import Answer, Site
+from stores import active, specs, stores_agree
+from support import wait_until
+
+from ovnreserve.sandbox import Daemon, Servers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from proxy import Meeting
+
+
+READ_WITHIN = 1.5
+"""Seconds. Half of one is how long a read of subnets waits for the latest counts; the rest is for a slow machine."""
+
+
+@pytest.fixture(scope="module")
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Proxy]]:
+    """Servers and a daemon with the proxy between them, for the whole module."""
+    state_dir = tmp_path_factory.mktemp("proxied") / "state"
+    with (
+        Servers() as servers,
+        Proxy(servers) as proxy,
+        Daemon(servers, state_dir, "--db", proxy.remote) as daemon,
+    ):
+        yield Site(servers, daemon), proxy
+
+
+@pytest.fixture
+def proxy(proxied: tuple[Site, Proxy]) -> Proxy:
+    return proxied[1]
+
+
+@pytest.fixture
+def site(proxied: tuple[Site, Proxy]) -> Iterator[Site]:
+    """A site whose daemon reaches the database through the proxy."""
+    site, proxy = proxied
+    logged = site.daemon.log.stat().st_size
+    yield site
+    print(site.daemon.log.read_bytes()[logged:].decode())
+    proxy.reset()
+    active(site)
+    site.clean()
+
+
+def bound(site: Site, name: str) -> None:
+    wait_until(lambda: site.condition(name, "Bound")["status"] == "True", 20, what=f"{name} is bound")
+
+
+def delete(site: Site, name: str) -> dict:
+    return site.client.request("DELETE", f"/apis/kubeovn.io/v1/ips/{name}")
+
+
+def gone(site: Site, name: str) -> None:
+    wait_until(lambda: site.ip(name) is None, 20, what=f"{name} is gone")
+
+
+def slowest_read(site: Site, switch: str, name: str, while_: Callable[[], bool]) -> float:
+    """Read everything there is to read again and again; the seconds that the slowest took."""
+    slowest = 0.0
+    while while_():
+        for path in (
+            f"/apis/kubeovn.io/v1/ips/{name}",
+            f"/apis/kubeovn.io/v1/subnets/{switch}",
+            "/apis/ovnreserve.io/v1/status",
+            f"/api/v1/events?fieldSelector=involvedObject.name%3D{name}",
+        ):
+            begun = time.monotonic()
+            assert site.client.get(path)
+            slowest = max(slowest, time.monotonic() - begun)
+    return slowest
+
+
+class Asking(threading.Thread):
+    """Somebody who asks with a client of their own, and waits for the answer."""
+
+    def __init__(self, site: Site, ask: Callable[[Site], Answer]) -> None:
+        super().__init__()
+        self.answer: Answer | None = None
+        self._site = Site(site.servers, site.daemon)
+        self._ask = ask
+        self.start()
+
+    def run(self) -> None:
+        self.answer = self._ask(self._site)
+
+    def come(self) -> Answer:
+        self.join(60)
+        assert self.answer is not None
+        return self.answer
+
+
+# ---- the connection breaks in mid-transaction ----------------------------------------------------------------------
+
+
+def unheard(proxy: Proxy, comment: str) -> Meeting:
+    """The changes are seen, and the connection breaks before the reply."""
+    meeting = proxy.hold(comment)
+
+    def cut() -> None:
+        meeting.wait()
+        proxy.cut()
+        meeting.let_go()
+
+    threading.Thread(target=cut).start()
+    return meeting
+
+
+@pytest.fixture(params=["before it arrives", "before anything is heard of it", "before the reply"])
+def cut(request: pytest.FixtureRequest, proxy: Proxy) -> Callable[[str], Meeting]:
+    """`cut(comment)`: break the connection when that transaction comes, and wherever the parameter says."""
+    return {
+        "before it arrives": proxy.cut_before,
+        "before anything is heard of it": proxy.cut_after,
+        "before the reply": partial(unheard, proxy),
+    }[request.param]
+
+
+def test_a_reservation_cut_in_mid_transaction_is_made_once(site: Site, cut: Callable[[str], Meeting]) -> None:
+    switch = site.switch()
+    meeting = cut("reserve ")
+    answer = site.create(site.document(switch))
+    assert meeting.has_come
+    assert answer.result == "created", answer
+    assert stores_agree(site, switch) == specs([answer.ip])
+
+
+def test_an_adoption_cut_in_mid_transaction_pins_the_port_once(site: Site, cut: Callable[[str], Meeting]) -> None:
+    switch = site.switch()
+    name = site.port(switch, name="pod-a.default")
+    has = site.dynamic_addresses(name)
+    meeting = cut("reserve ")
+    answer = site.create(site.document(switch, "pod-a"))
+    assert meeting.has_come
+    assert answer.addresses == has
+    assert stores_agree(site, switch) == specs([answer.ip])
+    site.nb("--wait=sb", "sync")
+    assert site.addresses(name) == {has}
+
+
+def test_a_bind_cut_in_mid_transaction_is_done(site: Site, cut: Callable[[str], Meeting]) -> None:
+    switch = site.switch()
+    answer = site.reserve(switch)
+    meeting = cut("bind ")
+    site.port(switch, name=answer.name)
+    meeting.wait()
+    bound(site, answer.name)
+    assert site.addresses(answer.name) == {answer.addresses}
+    assert stores_agree(site, switch) == specs([answer.ip])
+
+
+@pytest.mark.parametrize("transaction", ["release ", "free "])
+def test_a_release_cut_in_mid_transaction_goes_to_its_end(
+    site: Site, cut: Callable[[str], Meeting], transaction: str
+) -> None:
+    switch = site.switch(exclude_ips="10.16.0.2")
+    answer, other = site.reserve(switch), site.reserve(switch)
+    site.port(switch, name=answer.name)
+    bound(site, answer.name)
+    meeting = cut(transaction)
+    shown = delete(site, answer.name)
+    assert shown["metadata"]["deletionTimestamp"]
+    meeting.wait()
+    gone(site, answer.name)
+    assert [row["name"] for row in site.rows("Logical_Switch_Port")] == []
+    assert stores_agree(site, switch, " 10.16.0.2") == specs([other.ip])
+    wait_until(lambda: "Released" in dict(site.events(answer.name)), what="the journal is written")
+    assert [reason for reason, _message in site.events(answer.name)].count("Released") == 1
+
+
+def test_a_release_is_acknowledged_only_when_the_database_has_it(site: Site, proxy: Proxy) -> None:
+    """Also where it was sent before, and the connection broke: until then only our own ledger knows of it."""
+    switch = site.switch()
+    answer = site.reserve(switch)
+    early: list[bool] = []
+
+    def look() -> None:
+        asking.join(0.3)
+        early.append(not asking.is_alive())
+
+    proxy.cut_before("release ")
+    proxy.between("release ", look)
+    asking = Asking(site, lambda asker: delete(asker, answer.name))
+    assert asking.come()["metadata"]["deletionTimestamp"]
+    assert early == [False]
+    gone(site, answer.name)
+
+
+def test_a_repair_cut_in_mid_transaction_is_done(site: Site, cut: Callable[[str], Meeting]) -> None:
+    switch = site.switch()
+    answers = [site.reserve(switch) for _ in range(2)]
+    meeting = cut("repair ")
+    site.nb("set", "logical_switch", switch, 'other_config:exclude_ips="10.16.0.30"')
+    meeting.wait()
+    both = "10.16.0.253..10.16.0.254 10.16.0.30"
+    wait_until(lambda: site.exclude_ips(switch) == both, 20, what="repaired")
+    assert stores_agree(site, switch, " 10.16.0.30") == specs(answer.ip for answer in answers)
+
+
+# ---- a transaction times out, and is carried out later -------------------------------------------------------------
+
+
+def refused(results: list) -> bool:
+    """Did one of its guards fail?"""
+    return any(result and result.get("error") == "timed out" for result in results)
+
+
+def test_a_reservation_that_arrives_after_other_work_is_refused(site: Site, proxy: Proxy) -> None:
+    """Its client was told that it may still be done, and so it was: long ago."""
+    switch = site.switch()
+    document = site.document(switch, v4IpAddress="10.16.0.9")
+    late = proxy.late("reserve ", cut=True)
+    answer = site.create(document, "?timeout=0.5")
+    assert answer.code == 504
+    assert "may still be done" in answer.message
+    name = document["metadata"]["name"]
+    wait_until(lambda: site.records().keys() == {name}, what="it is done all the same")
+    # The same name and the same address are somebody else's by now.
+    site.release(name)
+    again = site.apply(document)
+    assert again.result == "created"
+    assert refused(late.wait().deliver())
+    assert stores_agree(site, switch) == specs([again.ip])
+
+
+def test_a_reservation_that_arrives_while_it_is_made_again_is_recognised(site: Site, proxy: Proxy) -> None:
+    switch = site.switch()
+    late = proxy.late("reserve ", cut=True)
+    results: list = []
+    again = proxy.between("republish ", lambda: results.extend(late.deliver()))
+    answer = site.create(site.document(switch))
+    assert again.wait().has_come
+    assert not refused(results)
+    assert answer.result == "created"
+    assert stores_agree(site, switch) == specs([answer.ip])
+
+
+def test_a_release_that_arrives_after_other_work_is_refused(site: Site, proxy: Proxy) -> None:
+    switch = site.switch()
+    first = site.reserve(switch, "pod-a", v4IpAddress="10.16.0.9")
+    site.port(switch, name=first.name)
+    bound(site, first.name)
+    late = proxy.late("release ", cut=True)
+    delete(site, first.name)
+    gone(site, first.name)
+    # The pod was started again, and its address reserved again.
+    second = site.reserve(switch, "pod-a", v4IpAddress="10.16.0.9")
+    site.port(switch, name=second.name)
+    bound(site, second.name)
+    assert refused(late.wait().deliver())
+    assert stores_agree(site, switch) == specs([second.ip])
+    assert site.addresses(second.name) == {second.addresses}
+
+
+def test_the_end_of_a_release_that_arrives_after_other_work_is_refused(site: Site, proxy: Proxy) -> None:
+    switch = site.switch()
+    first = site.reserve(switch, "pod-a", v4IpAddress="10.16.0.9")
+    late = proxy.late("free ", cut=True)
+    delete(site, first.name)
+    late.wait()
+    gone(site, first.name)
+    second = site.reserve(switch, "pod-a", v4IpAddress="10.16.0.9")
+    assert refused(late.deliver())
+    assert stores_agree(site, switch) == specs([second.ip])
+
+
+def test_a_release_that_arrives_while_it_is_begun_again_is_recognised(site: Site, proxy: Proxy) -> None:
+    switch = site.switch()
+    answer = site.reserve(switch)
+    site.port(switch, name=answer.name)
+    bound(site, answer.name)
+    late = proxy.late("release ", cut=True)
+    results: list = []
+    proxy.between("release ", lambda: results.extend(late.deliver()))
+    delete(site, answer.name)
+    gone(site, answer.name)
+    assert results
+    assert not refused(results)
+    assert stores_agree(site, switch) == {}
+    assert site.rows("Logical_Switch_Port") == []
+
+
+def test_a_bind_that_arrives_after_other_work_is_refused(site: Site, proxy: Proxy) -> None:
+    """The port was given other addresses by hand meanwhile."""
+    switch = site.switch()
+    answer = site.reserve(switch)
+    late = proxy.late("bind ", cut=True)
+    site.port(switch, name=answer.name)
+    late.wait()
+    bound(site, answer.name)
+    other = site.reserve(switch)
+    site.nb("lsp-set-addresses", answer.name, "0a:00:00:00:00:77 10.16.0.77")
+    assert refused(late.deliver())
+    assert site.addresses(answer.name) == {"0a:00:00:00:00:77 10.16.0.77"}
+    assert stores_agree(site, switch) == specs([answer.ip, other.ip])
+
+
+def test_a_bind_that_arrives_while_it_is_done_again_is_recognised(site: Site, proxy: Proxy) -> None:
+    switch = site.switch()
+    answer = site.reserve(switch)
+    late = proxy.late("bind ", cut=True)
+    results: list = []
+    again = proxy.between("bind ", lambda: results.extend(late.deliver()))
+    site.nb("lsp-add", switch, answer.name)
+    again.wait()
+    bound(site, answer.name)
+    assert not refused(results)
+    assert site.addresses(answer.name) == {answer.addresses}
+    assert stores_agree(site, switch) == specs([answer.ip])
+
+
+# ---- something goes between the last look and the write ------------------------------------------------------------
+
+
+def test_a_port_deleted_just_before_it_is_bound_costs_nothing(site: Site, proxy: Proxy) -> None:
+    switch = site.switch()
+    answer = site.reserve(switch)
+    meeting = proxy.between("bind ", lambda: site.nb("lsp-del", answer.name))
+    site.nb("lsp-add", switch, answer.name, "--", "lsp-set-addresses", answer.name, "dynamic")
+    meeting.wait()
+    wait_until(lambda: site.condition(answer.name, "Bound")["reason"] == "NoPort", what="it is seen")
+    assert stores_agree(site, switch) == specs([answer.ip])
+    site.port(switch, name=answer.name)
+    bound(site, answer.name)
+
+
+@pytest.mark.parametrize("given", [{}, {"v4IpAddress": "10.16.0.2"}])
+def test_a_port_deleted_just_before_it_is_adopted_is_not_waited_for(
+    site: Site, proxy: Proxy, given: dict[str, str]
+) -> None:
+    switch = site.switch()
+    name = site.port(switch, name="pod-a.default")
+    meeting = proxy.between("reserve ", lambda: site.nb("lsp-del", name))
+    answer = site.create(site.document(switch, "pod-a", **given))
+    assert meeting.has_come
+    assert answer.result == "created"
+    assert answer.v4 == given.get("v4IpAddress", "10.16.0.254")
+    assert stores_agree(site, switch) == specs([answer.ip])
+    assert site.rows("Logical_Switch_Port") == []
+
+
+def test_a_port_deleted_just_before_it_is_released_is_no_error(site: Site, proxy: Proxy) -> None:
+    switch = site.switch()
+    answer = site.reserve(switch)
+    site.port(switch, name=answer.name)
+    bound(site, answer.name)
+    meeting = proxy.between("release ", lambda: site.nb("lsp-del", answer.name))
+    delete(site, answer.name)
+    assert meeting.has_come
+    gone(site, answer.name)
+    assert stores_agree(site, switch) == {}
+
+
+def test_a_port_deleted_just_before_a_repair_pins_it_does_not_stop_the_repair(site: Site, proxy: Proxy) -> None:
+    switch = site.switch()
+    answer = site.reserve(switch, v4IpAddress="10.16.0.2")
+    site.daemon.pause()
+    site.nb("set", "logical_switch", switch, 'other_config:exclude_ips="10.16.0.30"')
+    site.port(switch, name=answer.name)
+    assert site.dynamic_addresses(answer.name).endswith(" 10.16.0.2")
+    meeting = proxy.between("repair ", lambda: site.nb("lsp-del", answer.name))
+    site.daemon.resume()
+    meeting.wait()
+    wait_until(lambda: site.exclude_ips(switch) == "10.16.0.2 10.16.0.30", what="repaired")
+    assert stores_agree(site, switch, " 10.16.0.30") == specs([answer.ip])
+
+
+def test_a_switch_deleted_just_before_is_said_to_be_missing(site: Site, proxy: Proxy) -> None:
+    switch = site.switch()
+    meeting = proxy.between("reserve ", lambda: site.nb("ls-del", switch))
+    answer = site.create(site.document(switch))
+    assert meeting.has_come
+    assert answer.code == 422
+    assert switch in answer.message
+    assert site.ips() == []
+    assert site.records() == {}
+
+
+# ---- a bad line ----------------------------------------------------------------------------------------------------
+
+
+def test_a_slow_line_delays_writes_and_no_reads(site: Site, proxy: Proxy) -> None:
+    switch = site.switch()
+    first = site.reserve(switch)
+    proxy.delay = 0.4
+    asking = Asking(site, lambda asker: asker.create(asker.document(switch)))
+    slowest = slowest_read(site, switch, first.name, asking.is_alive)
+    assert asking.come().result == "created"
+    assert slowest < READ_WITHIN
+
+
+def test_a_thin_line_with_much_on_it_delays_writes_and_no_reads(site: Site, proxy: Proxy) -> None:
+    switch = site.switch()
+    first = site.reserve(switch)
+    proxy.rate = 300_000
+    site.nb("set", "logical_switch", switch, *(f"external_ids:x{n}={'y' * 1000}" for n in range(300)))
+    asking = Asking(site, lambda asker: asker.create(asker.document(switch)))
+    slowest = slowest_read(site, switch, first.name, asking.is_alive)
+    assert asking.come().result == "created"
+    assert slowest < READ_WITHIN
+
+
+def test_a_line_that_goes_dead_is_said_to_be_so_and_asking_again_settles_it(site: Site, proxy: Proxy) -> None:
+    """Until the probe finds it out; here it is cut instead, which is what that comes to."""
+    switch = site.switch()
+    first = site.reserve(switch)
+    proxy.silent = True
+    document = site.document(switch)
+    asking = Asking(site, lambda asker: asker.create(document, "?timeout=1"))
+    slowest = slowest_read(site, switch, first.name, asking.is_alive)
+    assert asking.come().code == 504
+    assert slowest < READ_WITHIN
+    proxy.silent = False
+    proxy.cut()
+    wait_until(lambda: len(site.records()) == 2, what="it is settled")
+    again = site.apply(document)
+    assert again.result == "unchanged", again
+    assert stores_agree(site, switch) == specs([first.ip, again.ip])
