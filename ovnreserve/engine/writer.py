@@ -43,7 +43,7 @@ from ovnreserve.engine.tasks import Tasks
 from ovnreserve.engine.work import Answer, Apply, Create, Delete, Refresh, Request, Ticket, Work
 from ovnreserve.ledger.ledger import Entry, Ledger, read_journal
 from ovnreserve.model.errors import OutcomeUnknown, Refused, Unavailable
-from ovnreserve.model.reservation import State
+from ovnreserve.model.reservation import State, reservation_of
 from ovnreserve.model.topology import Port
 from ovnreserve.northbound.connection import Northbound
 from ovnreserve.plan import revision
@@ -429,6 +429,9 @@ class Engine:
         if work.name in batch.names:
             batch.later.append(work)
             return
+        if work.ticket is not None and self._is_unsaid(work.name):
+            self._queue.deferred.append(work)
+            return
         patient = work.patience is None or now < work.patience
         try:
             plan = work.plan(Context(wall, self._random, self._ledger.next_version(), patient, self._ledger.next_dot))
@@ -458,18 +461,34 @@ class Engine:
         attempt = work.attempt
         r = self.world.reservations.get(work.name)
         assert attempt is not None  # noqa: S101 - the caller has looked
+        if self._is_unsaid(work.name):
+            self._queue.deferred.append(work)
+            return True
         if attempt.result == "deleted" and (r is None or r.state is State.RELEASING):
             self._queue.answer(work, Answer("deleted", r or attempt.reservation, attempt.warnings))
             return True
         same = r is not None and attempt.reservation is not None and r.uid == attempt.reservation.uid
-        if same and r is not None and r.state is State.INTENDED:
-            self._queue.deferred.append(work)  # being resumed
-            return True
         work.attempt = None
         if same and r is not None and r.state is State.HELD:
             self._queue.answer(work, Answer(attempt.result, r, attempt.warnings))
             return True
         return False
+
+    def _is_unsaid(self, name: str) -> bool:
+        """Is there something of the reservation in the ledger that the database does not say yet? A task is on its way
+        to write it; until then nobody may be told that it is so, for should this daemon end now, it never will be.
+        """
+        r = self.world.reservations.get(name)
+        if r is None or r.state is State.FAILED:
+            return False
+        record = self._northbound.replica.record(name, r.uid)
+        said = reservation_of(record[1]) if record is not None else None
+        match r.state:
+            case State.HELD:
+                return said != r and r.switch in self.world.segments  # without its switch it is kept as it is
+            case State.RELEASING:
+                return said is not None and said.state is not State.RELEASING
+        return True
 
     def _uncertain(self) -> set[Ticket]:
         return self._queue.uncertain(self._commits.under_way)
