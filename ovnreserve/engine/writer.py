@@ -464,15 +464,19 @@ class Engine:
         if self._is_unsaid(work.name):
             self._queue.deferred.append(work)
             return True
-        if attempt.result == "deleted" and (r is None or r.state is State.RELEASING):
-            self._queue.answer(work, Answer("deleted", r or attempt.reservation, attempt.warnings))
-            return True
-        same = r is not None and attempt.reservation is not None and r.uid == attempt.reservation.uid
+        wanted = attempt.reservation
+        same = r is not None and wanted is not None and r.uid == wanted.uid
+        if attempt.result == "deleted":
+            done = r is None or r.state is State.RELEASING or (wanted is not None and not same)
+        elif r is None or wanted is None or not same:
+            done = False
+        else:
+            changed = (r.labels, r.annotations) != (wanted.labels, wanted.annotations)
+            done = r.state is State.HELD and not (attempt.result == "configured" and changed)
         work.attempt = None
-        if same and r is not None and r.state is State.HELD:
-            self._queue.answer(work, Answer(attempt.result, r, attempt.warnings))
-            return True
-        return False
+        if done:
+            self._queue.answer(work, Answer(attempt.result, r if same else wanted, attempt.warnings))
+        return done
 
     def _is_unsaid(self, name: str) -> bool:
         """Is there something of the reservation in the ledger that the database does not say yet? A task is on its way
