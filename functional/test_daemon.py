@@ -136,6 +136,15 @@ def test_systemd_is_told_when_it_is_ready_what_it_does_and_that_it_stops(servers
         assert "STOPPING=1" in daemon.messages[ready:]
 
 
+def test_systemds_watchdog_hears_of_it_for_as_long_as_its_engine_takes_its_turns(servers, tmp_path):
+    watched = {"WATCHDOG_USEC": "1000000"}
+    with Daemon(servers, tmp_path / "state", "--watchdog=0", environment=watched) as daemon:
+        heard = len(daemon.messages)
+        wait_until(lambda: daemon.messages[heard:].count("WATCHDOG=1") >= 5, what="WATCHDOG=1 again and again")
+    with Daemon(servers, tmp_path / "state") as daemon:
+        assert "WATCHDOG=1" not in daemon.messages
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_cleanly(servers, tmp_path, number):
     with Daemon(servers, tmp_path / "state") as daemon:
@@ -190,6 +199,8 @@ def test_a_second_daemon_in_the_same_run_directory_is_refused_with_the_pid(serve
         (["--db", "ssl:127.0.0.1:1"], "ssl: remotes need --private-key, --certificate and --ca-cert"),
         (["-p", "/no/key"], "/no/key: cannot be read"),
         (["--quarantine", "soon"], "--quarantine: 'soon' is no time such as 300s or 5m"),
+        (["--watchdog", "never"], "--watchdog: 'never' is no time such as 300s or 5m"),
+        (["--watchdog", "0.5s"], "--watchdog: at least 1s, or 0 for none"),
         (["--config", "/no/file"], "/no/file: No such file or directory"),
     ],
 )
@@ -206,7 +217,7 @@ def test_an_option_that_does_not_exist_shows_the_usage_and_exits_1():
 
 def test_the_configuration_file_says_what_the_command_line_does_not(tmp_path):
     config = tmp_path / "ovnreserved.toml"
-    config.write_text('db = "unix:/run/ovn/ovnnb_db.sock"\nquarantine = "10m"\nleader_only = false\n')
+    config.write_text('db = "unix:/run/ovn/ovnnb_db.sock"\nquarantine = "10m"\nwatchdog = "1m"\nleader_only = false\n')
     assert ovnreserved("--check-config", "--config", str(config)).returncode == 0
     config.write_text('db = "unix:/x"\ndatabase = "unix:/y"\n')
     unknown = ovnreserved("--check-config", "--config", str(config))

@@ -1,7 +1,7 @@
 """ovnreserved: options, wiring, signals, systemd.
 
 Threads: this one (signals, appctl), the API's, and the engine's. Signal handlers only set a flag; the engine finishes
-what is under way.
+what is under way. A second process, the watchdog, kills this one should the engine hang.
 """
 
 from __future__ import annotations
@@ -29,17 +29,24 @@ from ovnreserve.api import limits, server
 from ovnreserve.api.app import Api
 from ovnreserve.api.appctl import Appctl
 from ovnreserve.engine import Engine, Entry
-from ovnreserve.engine.writer import QUARANTINE
+from ovnreserve.engine.writer import IDLE, QUARANTINE
 from ovnreserve.ledger.ledger import Ledger, LedgerError, LedgerLost
 from ovnreserve.model.errors import Unavailable
 from ovnreserve.northbound.connection import Northbound, use_tls
 from ovnreserve.service import AlreadyRunning, Notifier, Pidfile
+from ovnreserve.watchdog import Watchdog
 
 _log = structlog.get_logger(__name__)
 
 PROGRAM: Final = "ovnreserved"
 DEFAULT_RUN_DIR: Final = "/run/ovn"
 DEFAULT_STATE_DIR: Final = "/var/lib/ovnreserve"
+WATCHDOG: Final = 30.0
+SHORTEST_WATCHDOG: Final = 1.0
+BEAT: Final = 1.0
+"""Seconds from one sign of life of the engine to the next."""
+BEATS: Final = 5
+"""At least so many of them in the time that somebody waits for one."""
 
 
 class Options(NamedTuple):
@@ -56,6 +63,7 @@ class Options(NamedTuple):
     log_level: str
     quarantine: float
     adopt_database: bool
+    watchdog: float
 
 
 class UsageError(Exception):
@@ -74,6 +82,7 @@ _CONFIG: Final[dict[str, type]] = {
     "log_format": str,
     "log_level": str,
     "quarantine": str,
+    "watchdog": str,
 }
 
 
@@ -122,6 +131,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="publish the ledger also to a database that knows nothing of it: needed once, after such a change",
     )
+    parser.add_argument(
+        "--watchdog",
+        metavar="TIME",
+        help="kill the daemon when its engine has hung that long, so that another one takes over; at least 1s, "
+        f"0 for never (default: {WATCHDOG:g}s)",
+    )
     parser.add_argument("--check-config", action="store_true", help="check the options and exit")
     parser.add_argument("-V", "--version", action="version", version=f"{PROGRAM} (ovnreserve) {__version__}")
     return parser
@@ -144,9 +159,11 @@ def options_of(arguments: Sequence[str]) -> tuple[Options, bool]:
     options = Options(
         db, pick("private_key", None), pick("certificate", None), pick("ca_cert", None), pick("leader_only", True),
         Path(run_dir).absolute(), Path(pick("state_dir", DEFAULT_STATE_DIR)).absolute(), pick("log_format", "console"),
-        pick("log_level", "info"), _seconds(pick("quarantine", f"{QUARANTINE:g}s")),
-        given.adopt_database,
+        pick("log_level", "info"), _seconds("--quarantine", pick("quarantine", f"{QUARANTINE:g}s")),
+        given.adopt_database, _seconds("--watchdog", pick("watchdog", f"{WATCHDOG:g}s")),
     )  # fmt: skip
+    if 0 < options.watchdog < SHORTEST_WATCHDOG:
+        raise UsageError(f"--watchdog: at least {SHORTEST_WATCHDOG:g}s, or 0 for none")
     tls = (options.private_key, options.certificate, options.ca_cert)
     if "ssl:" in db and not all(tls):
         raise UsageError("ssl: remotes need --private-key, --certificate and --ca-cert")
@@ -173,10 +190,10 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _seconds(text: str) -> float:
+def _seconds(option: str, text: str) -> float:
     match = _DURATION(text)
     if match is None:
-        raise UsageError(f"--quarantine: {text!r} is no time such as 300s or 5m")
+        raise UsageError(f"{option}: {text!r} is no time such as 300s or 5m")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, None: 1}[match[2]]
 
 
@@ -189,7 +206,7 @@ GC_THRESHOLDS: Final = (10_000, 10, 1_000_000)
 keep is in cycles, and a full collection with 20k reservations stops everything for 50 ms and more."""
 
 TIDY_EVERY: Final = 30.0
-IDLE: Final = 1.0
+TIDY_AFTER: Final = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -200,13 +217,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         ovnreserve.log.configure("json" if options.log_format == "json" else "console", options.log_level)
         os.umask(0o077)
+        # Before there are threads, which a fork does not copy, and locks, which it would share.
+        watchdog = Watchdog(options.watchdog) if options.watchdog else None
         options.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         with Pidfile(options.run_dir):
             limits.raise_descriptor_limit()
             sys.setswitchinterval(SWITCH_INTERVAL)
             gc.set_threshold(*GC_THRESHOLDS)
             use_tls(options.private_key, options.certificate, options.ca_cert)
-            sys.exit(_Daemon(options).run())
+            sys.exit(_Daemon(options, watchdog).run())
     except (UsageError, AlreadyRunning, LedgerError, LedgerLost) as error:
         sys.exit(_failed(str(error)))
     except OSError as error:
@@ -218,11 +237,22 @@ def _failed(message: str) -> int:
     return 1
 
 
+def _beat_every(watchdog: float, service: float | None) -> float:
+    """Seconds from one sign of life to the next, for our own watchdog (0: none) and the service manager's interval."""
+    patience = [watchdog] if watchdog else []
+    if service is not None:
+        patience.append(2 * service)
+    return min(BEAT, min(patience) / BEATS) if patience else IDLE
+
+
 class _Daemon:
     """One run: the parts, started in the order in which they need each other, stopped in reverse."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, watchdog: Watchdog | None) -> None:
         self._notifier = Notifier()
+        self._watchdog = watchdog
+        self._beat_every = _beat_every(options.watchdog, self._notifier.watchdog_interval)
+        self._beat_at = 0.0
         self._options = options
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stop = threading.Event()
@@ -239,6 +269,8 @@ class _Daemon:
             quarantine=options.quarantine,
             adopt_database=options.adopt_database,
             on_state=self._on_state,
+            beat=self._beat,
+            beat_every=self._beat_every,
         )
         socket_path = options.run_dir / f"{PROGRAM}.sock"
         self._server = server.Server(
@@ -285,7 +317,7 @@ class _Daemon:
     def _tidy(self) -> None:
         """Collect old garbage while nobody waits, and keep what is left out of later collections."""
         now = time.monotonic()
-        if now - self._tidied >= TIDY_EVERY and now - self._engine.published.busy_at >= IDLE:
+        if now - self._tidied >= TIDY_EVERY and now - self._engine.published.busy_at >= TIDY_AFTER:
             self._tidied = now
             gc.collect()
             gc.freeze()
@@ -299,7 +331,20 @@ class _Daemon:
         except BaseException:  # noqa: BLE001 - whatever it was: the daemon ends, and systemd starts it again
             _log.exception("engine_failed")
             self._code = 1
+        if self._watchdog is not None:
+            self._watchdog.close()  # the lock is given back: from here on nobody waits for us
         self._end()
+
+    def _beat(self) -> None:
+        """In the engine's thread: it does not hang. Told to whoever would end us otherwise, not more often than due."""
+        now = time.monotonic()
+        if now < self._beat_at:
+            return
+        self._beat_at = now + self._beat_every
+        if self._watchdog is not None:
+            self._watchdog.beat()
+        if self._notifier.watchdog_interval is not None:
+            self._notifier.watchdog()
 
     def _end(self) -> None:
         self._stop.set()

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ovnreserve.daemon import WATCHDOG
+
 SYSTEMD = Path(__file__).parents[1] / "systemd"
 UNIT = SYSTEMD / "ovnreserved.service"
 NORTHBOUND = ("ovn-ovsdb-server-nb.service", "ovn-nb-ovsdb.service")
@@ -76,6 +78,16 @@ def test_start_up_is_finished_when_the_daemon_says_so_however_long_it_takes(unit
     assert service["TimeoutStopSec"] == ["30"]
     assert service["Restart"] == ["on-failure"]
     assert service["LimitNOFILE"] == ["65536"]
+
+
+def test_a_daemon_that_hangs_is_killed_after_its_own_watchdog_had_its_chance_and_started_again(unit):
+    service = unit["Service"]
+    assert service["WatchdogSec"] == ["60"]
+    assert float(service["WatchdogSec"][0]) > WATCHDOG
+    assert service["WatchdogSignal"] == ["SIGKILL"]
+    # Of its two processes only the daemon itself is listened to, and both are stopped together.
+    assert service["NotifyAccess"] == ["main"]
+    assert "KillMode" not in service
 
 
 def test_the_northbound_database_is_wanted_and_waited_for_but_not_required(unit):

@@ -58,6 +58,8 @@ _log = structlog.get_logger(__name__)
 QUARANTINE: Final = 300.0
 COMPARE_EVERY: Final = 600.0
 """Seconds after which the stores are compared as a whole though nothing seems to have happened."""
+IDLE: Final = 60.0
+"""Seconds after which the loop takes a turn though nothing happens."""
 MAX_BATCH: Final = 20_000
 _NOT_TOPOLOGY: Final = frozenset({"Logical_Switch", "Logical_Switch_Port", "NB_Global", "DNS"})
 
@@ -65,7 +67,9 @@ _NOT_TOPOLOGY: Final = frozenset({"Logical_Switch", "Logical_Switch_Port", "NB_G
 class Engine:
     """Owns the ledger and the northbound connection.
 
-    `submit` from any thread; complete tickets go to `deliver`, states to `on_state`, both in the engine's thread.
+    `submit` from any thread; complete tickets go to `deliver`, states to `on_state`, both in the engine's thread, which
+    calls `beat` each turn, at least every `beat_every` seconds, and between the parts of a long one: so that somebody
+    knows that it does not hang.
     """
 
     def __init__(
@@ -77,6 +81,8 @@ class Engine:
         adopt_database: bool = False,
         random: Random | None = None,
         on_state: Callable[[str], None] = lambda _state: None,
+        beat: Callable[[], None] = lambda: None,
+        beat_every: float = IDLE,
     ) -> None:
         self.published = Published()
         self.ended = False
@@ -84,6 +90,8 @@ class Engine:
         self.world = World()
         self.deliver: Callable[[list[Ticket]], None] = lambda _tickets: None
         self._on_state = on_state
+        self._beat = beat
+        self._beat_every = beat_every
         self._ledger = ledger
         self._northbound = northbound
         self._quarantine = quarantine
@@ -160,14 +168,19 @@ class Engine:
             self.ended = True
 
     def _turn(self) -> None:
+        self._beat()
         arrived = list(self._inbox.take())  # before the news, so that a client finds what it did before it asked
         self._northbound.run()
+        self._beat()
         self._look()
+        self._beat()
         self._take_requests(arrived)
         self._commits.advance()
         self._check_barriers()  # ovn-northd's answer may have come together with the commit's
         self._follow_state()
+        self._beat()
         self._start_batch()
+        self._beat()
         self._inbox.expire(time.monotonic(), self._uncertain)
         self._publisher.publish()
         self._events.note(*self._publisher.take_remarks())
@@ -185,7 +198,8 @@ class Engine:
         if self._inbox.has_come or self._publisher.has_more:
             return 0.0
         now = time.monotonic()
-        until = min(now + 60, self._inbox.next_deadline, self._commits.barriers.next_deadline, self._publisher.due)
+        until = min(now + self._beat_every, self._inbox.next_deadline)
+        until = min(until, self._commits.barriers.next_deadline, self._publisher.due)
         if self._commits.batch is None:
             until = min(until, self._settlement.due)
             if self.published.state == "syncing":
@@ -202,6 +216,7 @@ class Engine:
         """Wait a moment for a transaction under way, write down what is known, and refuse the rest."""
         until = time.monotonic() + 2
         while self._commits.batch is not None and time.monotonic() < until:
+            self._beat()
             self._northbound.run()
             self._look()
             self._commits.advance()
