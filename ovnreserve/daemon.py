@@ -265,7 +265,7 @@ class _Daemon:
         ledger_path = options.state_dir / "ledger.db"
         self._engine = Engine(
             Ledger(ledger_path),
-            Northbound(options.db, leader_only=options.leader_only),
+            Northbound(options.db, leader_only=options.leader_only, beat=self._beat),
             quarantine=options.quarantine,
             adopt_database=options.adopt_database,
             on_state=self._on_state,

@@ -16,6 +16,7 @@ from ovnreserve.engine.points import Point
 from ovnreserve.engine.settlement import entry
 from ovnreserve.ledger.ledger import Entry, Ledger, LedgerError, quarantine_of
 from ovnreserve.model.addresses import parse_either
+from ovnreserve.model.pace import paced
 from ovnreserve.model.reservation import Reservation, State, reservation_of
 from ovnreserve.northbound.replica import Replica
 from ovnreserve.plan import revision
@@ -89,7 +90,7 @@ def compare_stores(
         return None
     for r in verdicts.drops:
         world.drop(r.name)
-    for r in verdicts.puts:
+    for r in paced(verdicts.puts, world.beat):
         world.put(r)
     if names is None:
         _restore_quarantine(ledger, world, now, quarantine)
@@ -117,7 +118,7 @@ def _publishes(ledger: Ledger, standing: Standing, verdicts: Verdicts, *, whole:
 
 def _records(replica: Replica, world: World, names: Iterable[str]) -> dict[str, Reservation]:
     records: dict[str, Reservation] = {}
-    for name in names:
+    for name in paced(names, world.beat):
         known = world.reservations.get(name)
         found = (replica.record(name, known.uid) if known else None) or replica.record(name)
         r = reservation_of(found[1]) if found is not None else None

@@ -9,6 +9,7 @@ from math import inf
 from typing import Final
 
 from ovnreserve.engine.published import Published
+from ovnreserve.model.pace import paced
 from ovnreserve.plan.outcome import Event
 from ovnreserve.plan.status import observe, remarks
 from ovnreserve.plan.subnets import describe_subnet
@@ -101,7 +102,7 @@ class Publisher:
             return
         ips = self._published.ips
         now = time.time()
-        for name in self._ips:
+        for name in paced(self._ips, self._world.beat):
             r = reservations.get(name)
             before = ips.get(name)
             if r is None:

@@ -21,6 +21,7 @@ from typing import Final
 
 from ovnreserve.engine.work import Work
 from ovnreserve.model.errors import NotFound
+from ovnreserve.model.pace import paced
 from ovnreserve.model.reservation import Reservation, State, reservation_of
 from ovnreserve.model.steps import PublishRevision
 from ovnreserve.northbound.replica import Replica
@@ -186,7 +187,7 @@ class Tasks:
         self._homeless.clear()
 
     def _check_ports(self) -> None:
-        for name in self._binds:
+        for name in paced(self._binds, self._world.beat):
             r = self._world.reservations.get(name)
             if r is not None and r.state is State.HELD and judge(self._world, r).addresses is not None:
                 self._add("bind", name, partial(self._bind, name))

@@ -43,6 +43,7 @@ from ovnreserve.engine.tasks import Tasks
 from ovnreserve.engine.work import Answer, Apply, Create, Delete, Refresh, Request, Ticket, Work
 from ovnreserve.ledger.ledger import Entry, Ledger, read_journal
 from ovnreserve.model.errors import OutcomeUnknown, Refused, Unavailable
+from ovnreserve.model.pace import Beat, no_beat
 from ovnreserve.model.reservation import State, reservation_of
 from ovnreserve.model.topology import Port
 from ovnreserve.northbound.connection import Northbound
@@ -81,13 +82,13 @@ class Engine:
         adopt_database: bool = False,
         random: Random | None = None,
         on_state: Callable[[str], None] = lambda _state: None,
-        beat: Callable[[], None] = lambda: None,
+        beat: Beat = no_beat,
         beat_every: float = IDLE,
     ) -> None:
         self.published = Published()
         self.ended = False
         """Nobody takes requests any more."""
-        self.world = World()
+        self.world = World(beat)
         self.deliver: Callable[[list[Ticket]], None] = lambda _tickets: None
         self._on_state = on_state
         self._beat = beat

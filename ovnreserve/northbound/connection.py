@@ -26,6 +26,7 @@ import ovs.stream
 import structlog
 from ovsdbapp.backend.ovs_idl.connection import OvsdbIdl
 
+from ovnreserve.model.pace import Beat, no_beat
 from ovnreserve.model.reservation import KIND, KIND_LEDGER, KIND_RESERVATION
 from ovnreserve.northbound.replica import Replica
 from ovnreserve.northbound.schema import SchemaRequest, UnsupportedSchema, helper_for
@@ -193,11 +194,13 @@ class Transaction(ovs.db.idl.Transaction):  # type: ignore[misc]
 
 
 class Northbound:
-    """The northbound database as the engine sees it. `run` often; nothing here blocks."""
+    """The northbound database as the engine sees it. `run` often; nothing here blocks, but a dump of a large database
+    takes its time, and calls `beat` meanwhile.
+    """
 
-    def __init__(self, remote: str, *, leader_only: bool = True) -> None:
+    def __init__(self, remote: str, *, leader_only: bool = True, beat: Beat = no_beat) -> None:
         self.remote = remote
-        self.replica = Replica()
+        self.replica = Replica(beat)
         self.schema_version = ""
         self.problem = ""
         self._leader_only = leader_only

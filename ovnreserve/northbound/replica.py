@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from ovnreserve.model.pace import Beat, no_beat, paced
 from ovnreserve.model.reservation import (
     KIND,
     KIND_LEDGER,
@@ -80,9 +81,12 @@ def _patched(kind: Kind, old: Any, diff: Any) -> Any:
 
 
 class Replica:
-    """`tables[TABLE][UUID]` is a row with every column of columns.COLUMNS."""
+    """`tables[TABLE][UUID]` is a row with every column of columns.COLUMNS. `beat` is called now and then while a whole
+    dump is taken.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, beat: Beat = no_beat) -> None:
+        self._beat = beat
         self.tables: dict[str, dict[str, Row]] = {table: {} for table in COLUMNS}
         self.records: dict[str, set[str]] = {}
         """Uuids of the DNS rows that are records, by the reservation's name; more than one only by somebody's
@@ -140,7 +144,7 @@ class Replica:
             for uuid in [uuid for uuid in rows if uuid not in fresh]:
                 self._delete(table, uuid)
         for table, fresh in updates.items():
-            for uuid, update in fresh.items():
+            for uuid, update in paced(fresh.items(), self._beat):
                 self._insert(table, uuid, update["initial"])
 
     def update(self, updates: Mapping[str, Mapping[str, Any]]) -> None:

@@ -15,6 +15,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from ovnreserve.model.addresses import Cidr, parse_cidr
+from ovnreserve.model.pace import Beat, no_beat, paced
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.topology import Port, RowChanges, Switch, port_of, switch_of
 from ovnreserve.plan.infrastructure import Infrastructure
@@ -40,7 +41,10 @@ class Touched(NamedTuple):
 
 
 class World:
-    def __init__(self) -> None:
+    """`beat` is called now and then while many changes are taken."""
+
+    def __init__(self, beat: Beat = no_beat) -> None:
+        self.beat = beat
         self.tables: Mapping[str, Rows] = {}
         self.segments: dict[str, Segment] = {}
         self.by_name: dict[str, set[str]] = {}
@@ -173,7 +177,7 @@ class World:
                 del self._switch_of[port]
             ports.add(port)
         port_rows = tables.get(PORTS, {})
-        for uuid in ports:
+        for uuid in paced(ports, self.beat):
             self._change_port(uuid, port_rows.get(uuid), touched)
         touched.switches.intersection_update(self.segments)
         return touched

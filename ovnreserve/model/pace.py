@@ -1,0 +1,25 @@
+"""Long work that shows signs of life: a loop over 100,000 rows is no hung daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+Beat = Callable[[], None]
+"""What is called now and then; not more often than it likes to be, it sees to that itself."""
+
+EVERY: Final = 1000
+
+
+def no_beat() -> None:
+    """Nobody wants to know."""
+
+
+def paced(items: Iterable[T], beat: Beat) -> Iterator[T]:
+    """The items, with a call of `beat` before each thousand of them."""
+    for index, item in enumerate(items):
+        if index % EVERY == 0:
+            beat()
+        yield item
