@@ -13,6 +13,7 @@ import gc
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -263,16 +264,17 @@ class _Daemon:
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         ledger_path = options.state_dir / "ledger.db"
+        socket_path = options.run_dir / f"{PROGRAM}.sock"
+        writer = f"{socket.gethostname()} (pid {os.getpid()}, {socket_path})"
         self._engine = Engine(
             Ledger(ledger_path),
-            Northbound(options.db, leader_only=options.leader_only, beat=self._beat),
+            Northbound(options.db, leader_only=options.leader_only, writer=writer, beat=self._beat),
             quarantine=options.quarantine,
             adopt_database=options.adopt_database,
             on_state=self._on_state,
             beat=self._beat,
             beat_every=self._beat_every,
         )
-        socket_path = options.run_dir / f"{PROGRAM}.sock"
         self._server = server.Server(
             server.listen(socket_path),
             socket_path,

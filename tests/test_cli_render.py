@@ -229,6 +229,14 @@ def test_the_status_of_the_daemon():
     ]
 
 
+def test_the_status_of_a_standby_names_who_wrote_last():
+    standby = STATUS | {"state": "standby", "writer": "host-a (pid 4711, /run/ovn/ovnreserved.sock)\x1b[2J"}
+    last = render.status(standby).split("\n")[-1]
+    assert last == "Last Writer: host-a (pid 4711, /run/ovn/ovnreserved.sock)\\x1b[2J"
+    assert "Last Writer" not in render.status(standby | {"state": "active"})
+    assert "Last Writer" not in render.status(standby | {"writer": ""})
+
+
 def test_the_status_of_a_daemon_without_database():
     text = render.status({"state": "disconnected", "database": {"remote": "tcp:[::1]:6641", "connected": False}})
     assert "Status: disconnected\n" in text

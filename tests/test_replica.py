@@ -13,7 +13,16 @@ from builders import Cloud, Tables, diff_to_json, initial, reservation, row_of, 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovnreserve.model.reservation import KIND, KIND_LEDGER, KIND_RESERVATION, NAME, REVISION, UID, external_ids_of
+from ovnreserve.model.reservation import (
+    KIND,
+    KIND_LEDGER,
+    KIND_RESERVATION,
+    NAME,
+    REVISION,
+    UID,
+    WRITER,
+    external_ids_of,
+)
 from ovnreserve.model.topology import RowChanges
 from ovnreserve.northbound.columns import COLUMNS, INTEGER, MAP, OPTIONAL, SCALAR, SET, Kind
 from ovnreserve.northbound.replica import Replica
@@ -266,6 +275,15 @@ def test_the_revision_is_that_of_the_ledger_row_and_none_without_one() -> None:
     assert cloud.replica.revision == ""
     cloud.change("DNS", row, external_ids={})
     assert cloud.replica.revision is None
+
+
+def test_the_writer_is_who_the_ledger_row_names_if_anybody() -> None:
+    cloud = Cloud()
+    assert cloud.replica.writer == ""
+    row = cloud.ledger_row('{"a":1}')
+    assert cloud.replica.writer == ""
+    cloud.change("DNS", row, external_ids={KIND: KIND_LEDGER, WRITER: "host-a"})
+    assert cloud.replica.writer == "host-a"
 
 
 def test_a_diff_is_sent_as_the_documentation_says() -> None:

@@ -277,6 +277,7 @@ class Api:
             "subnets": published.subnet_count,
             "ports": published.ports,
             "revision": published.revision,
+            "writer": published.writer,
             "ledger": str(self._ledger),
             "uptime": round(time.monotonic() - self._started, 1),
         }

@@ -203,4 +203,6 @@ def status(answer: dict[str, Any]) -> str:
         "Revision": value_text(revision),
         "Ledger": value_text(answer.get("ledger")),
     }
+    if answer.get("writer") and answer.get("state") != "active":
+        fields["Last Writer"] = value_text(answer.get("writer"))
     return "\n".join(f"{label}: {printable(text)}" for label, text in fields.items())

@@ -104,7 +104,7 @@ class Commits:
             points.reached(Point.INTENDED, batch.all_steps)
         # What is being released is there until the database says that it is gone.
         self._publisher.changed(work.name for work, plan in batch.planned if plan.result != "released")
-        operations = Operations(self._northbound.replica)
+        operations = Operations(self._northbound.replica, self._northbound.writer)
         if needs_northbound:
             operations.build(
                 batch.steps,
@@ -298,7 +298,9 @@ class Commits:
 def unavailable(published: Published, northbound: Northbound) -> Unavailable:
     """Why nothing can be written now."""
     if published.state == "standby":
-        return Unavailable("this ovnreserved is standby: another one holds the OVSDB lock; ask that one")
+        others = published.writer and published.writer != northbound.writer
+        who = f"{published.writer} wrote last" if others else "another one holds the OVSDB lock"
+        return Unavailable(f"this ovnreserved is standby; {who}: ask that one")
     if published.state == "foreign":
         return Unavailable(f"nothing was changed: {published.problem}")
     problem = northbound.last_error or f"{northbound.remote}: not connected yet"

@@ -26,6 +26,8 @@ class Published:
         self.ports = 0
         self.subnet_count = 0
         self.revision: dict[str, int] = {}
+        self.writer = ""
+        """The daemon that wrote to the database last, on one line."""
 
     def ip(self, name: str) -> IP | None:
         found = self.ips.get(name)

@@ -42,7 +42,7 @@ from ovnreserve.engine.settlement import Settlement
 from ovnreserve.engine.tasks import Tasks
 from ovnreserve.engine.work import Answer, Apply, Create, Delete, Refresh, Request, Ticket, Work
 from ovnreserve.ledger.ledger import Entry, Ledger, read_journal
-from ovnreserve.model.errors import OutcomeUnknown, Refused, Unavailable
+from ovnreserve.model.errors import OutcomeUnknown, Refused, Unavailable, shown
 from ovnreserve.model.pace import Beat, no_beat
 from ovnreserve.model.reservation import State, reservation_of
 from ovnreserve.model.topology import Port
@@ -62,6 +62,7 @@ COMPARE_EVERY: Final = 600.0
 IDLE: Final = 60.0
 """Seconds after which the loop takes a turn though nothing happens."""
 MAX_BATCH: Final = 20_000
+_LONGEST_WRITER: Final = 253
 _NOT_TOPOLOGY: Final = frozenset({"Logical_Switch", "Logical_Switch_Port", "NB_Global", "DNS"})
 
 
@@ -263,6 +264,8 @@ class Engine:
             )
             for before, after in touched.moved:
                 self._report_moved(before, after)
+            if "DNS" in changes.rows:
+                self.published.writer = shown(replica.writer, _LONGEST_WRITER)
             self.published.ports = len(self.world.ports)
             self.published.subnet_count = len(self.world.segments)
         self._check_barriers()

@@ -27,6 +27,7 @@ SWITCH: Final = "ovnreserve/switch"
 RECORD: Final = "ovnreserve/record"
 REVISION: Final = "ovnreserve/revision"
 RESOURCE_VERSION: Final = "ovnreserve/resource-version"
+WRITER: Final = "ovnreserve/writer"
 
 KIND_RESERVATION: Final = "reservation"
 KIND_LEDGER: Final = "ledger"

@@ -195,11 +195,12 @@ class Transaction(ovs.db.idl.Transaction):  # type: ignore[misc]
 
 class Northbound:
     """The northbound database as the engine sees it. `run` often; nothing here blocks, but a dump of a large database
-    takes its time, and calls `beat` meanwhile.
+    takes its time, and calls `beat` meanwhile. `writer` is what we call ourselves in what we write.
     """
 
-    def __init__(self, remote: str, *, leader_only: bool = True, beat: Beat = no_beat) -> None:
+    def __init__(self, remote: str, *, leader_only: bool = True, writer: str = "", beat: Beat = no_beat) -> None:
         self.remote = remote
+        self.writer = writer
         self.replica = Replica(beat)
         self.schema_version = ""
         self.problem = ""

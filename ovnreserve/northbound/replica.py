@@ -23,6 +23,7 @@ from ovnreserve.model.reservation import (
     RESOURCE_VERSION,
     REVISION,
     UID,
+    WRITER,
 )
 from ovnreserve.model.topology import RowChanges
 from ovnreserve.northbound.columns import COLUMNS, INTEGER, MAP, OPTIONAL, SCALAR, SET, Kind
@@ -116,6 +117,11 @@ class Replica:
         """No resourceVersion that the last writer gave away is greater; 0 where that is not said."""
         text = self._ledger_ids.get(RESOURCE_VERSION, "")
         return int(text) if text.isascii() and text.isdecimal() and len(text) <= _DIGITS else 0
+
+    @property
+    def writer(self) -> str:
+        """Who wrote the ledger row last, as that daemon calls itself; empty where nobody has said so."""
+        return self._ledger_ids.get(WRITER, "")
 
     @property
     def _ledger_ids(self) -> dict[str, str]:

@@ -22,6 +22,7 @@ from ovnreserve.model.reservation import (
     RESOURCE_VERSION,
     REVISION,
     UID,
+    WRITER,
     Reservation,
     State,
     dns_records_of,
@@ -52,10 +53,11 @@ _ONLY_BARRIER: Final = "await ovn-northd"
 
 
 class Operations:
-    """One transaction in the making. `operations[i]` is the fault of `blame[i]` if it fails."""
+    """One transaction in the making. `operations[i]` is the fault of `blame[i]` if it fails. `writer` is who we are."""
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, writer: str = "") -> None:
         self._replica = replica
+        self._writer = writer
         self.operations: list[Operation] = []
         self.blame: list[str] = []
         self._guarded: set[str] = set()
@@ -152,7 +154,8 @@ class Operations:
     # ---- our rows --------------------------------------------------------------------------------------------------
 
     def _revision(self, revision: str, resource_version: int) -> None:
-        ids = _map({KIND: KIND_LEDGER, REVISION: revision, RESOURCE_VERSION: str(resource_version)})
+        said = {KIND: KIND_LEDGER, REVISION: revision, RESOURCE_VERSION: str(resource_version)}
+        ids = _map(said | ({WRITER: self._writer} if self._writer else {}))
         for uuid in sorted(self._replica.ledger_rows):
             there = self._replica.tables["DNS"][uuid]["external_ids"]
             seen = {key: there[key] for key in (KIND, REVISION) if key in there}
