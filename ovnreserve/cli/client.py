@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 PATIENCE = 60.0  # seconds without a byte from the server; the daemon's own deadlines are much shorter
+BULK = "/apis/ovnreserve.io/v1/bulk"
+_SLICE = 1.0  # seconds of waiting after which `while_waiting` is asked
 _HEAD_LIMIT = 65536
 _READ = 262144
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -32,6 +34,20 @@ def default_server() -> str:
     return os.environ.get("OVNRESERVE_SERVER") or f"{rundir}/ovnreserved.sock"
 
 
+def _go_on() -> None:
+    """Nothing but patience."""
+
+
+def connect(server: str, warn: Callable[[str], None], timeout: float | None = None) -> Client:
+    """A client of the server, or of several between commas. `timeout`: the command's own, in seconds, if it has one."""
+    addresses = [address for part in (server or default_server()).split(",") if (address := part.strip())]
+    if len(addresses) < 2:
+        return Client(server, warn)
+    from ovnreserve.cli.several import PERSISTENCE, Several
+
+    return Several(addresses, warn, timeout if timeout is not None and timeout > 0 else PERSISTENCE)
+
+
 def quote(text: str) -> str:
     """Percent-encode for one segment of a path or one value of a query."""
     return "".join(chr(b) if b in _UNRESERVED else f"%{b:02X}" for b in os.fsencode(text))
@@ -40,13 +56,15 @@ def quote(text: str) -> str:
 class Client:
     """Asks one server. `server` is a socket's path (`unix:` may stand before it) or `http://HOST[:PORT]`.
 
-    `patience`: seconds without any progress before giving up. `warn` is told the texts of Warning headers.
+    `patience`: seconds without any progress before giving up; every second of them `while_waiting` is called, which may
+    raise. `warn` is told the texts of Warning headers.
     Raises StatusError for a refusal, UnreachableError where there is no answer.
     """
 
     def __init__(self, server: str, warn: Callable[[str], None]) -> None:
         self.address = server or default_server()
         self.patience = PATIENCE
+        self.while_waiting: Callable[[], None] = _go_on
         self._warn = warn
         self._socket: socket.socket | None = None
         self._buffer = bytearray()
@@ -67,6 +85,13 @@ class Client:
 
     def post(self, path: str, body: object) -> dict[str, Any]:
         return self.request("POST", path, body)
+
+    def bulk(self, verb: str, items: list[dict[str, Any]], query: str = "") -> list[dict[str, Any]]:
+        """Send all items in one request; what became of each, in their order."""
+        results = self.post(BULK + query, {"verb": verb, "items": items}).get("results")
+        if not isinstance(results, list) or len(results) != len(items):
+            raise self._nonsense(f"not one result for each of {len(items)}")
+        return results
 
     def request(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         """Ask, and decode the answer's JSON."""
@@ -93,19 +118,19 @@ class Client:
         again = method == "GET" and self._socket is not None
         try:
             connection = self._socket or self._connect()
-            connection.settimeout(self.patience)
-            _send(connection, message)
+            connection.settimeout(min(self.patience, _SLICE))
+            self._send(connection, message)
             return self._answer()
         except TimeoutError as error:
             self.close()
             what = f"no answer within {self.patience:g} s; the outcome is unknown"
-            raise UnreachableError(self.address, what) from error
+            raise UnreachableError(self.address, what, doubtful=True) from error
         except (OSError, EOFError) as error:
             self.close()
             if again:
                 return self._exchange(method, message)
             what = f"the connection broke off ({_reason(error)}); the outcome is unknown"
-            raise UnreachableError(self.address, what) from error
+            raise UnreachableError(self.address, what, doubtful=True) from error
         except BaseException:  # an answer half read, Ctrl-C included, would be taken for the next one's
             self.close()
             raise
@@ -125,6 +150,27 @@ class Client:
                 hint = "The socket is open to its owner only: run this as the user the daemon runs as."
             raise UnreachableError(self.address, f"connection failed ({_reason(error)})", hint) from error
         return self._socket
+
+    def _send(self, connection: socket.socket, message: bytes) -> None:
+        """Send. Whoever hangs up on a long request has often said why, so that is left to the answer."""
+        rest = memoryview(message)
+        try:
+            while rest:
+                rest = rest[self._patiently(connection.send, rest) :]
+        except (BrokenPipeError, ConnectionResetError):
+            return
+
+    def _patiently(self, step: Callable[[Any], Any], asked: object) -> Any:
+        """Send or receive something. While there is no progress, `while_waiting` may find that there is no point."""
+        left = self.patience
+        while True:
+            try:
+                return step(asked)
+            except TimeoutError:
+                left -= _SLICE
+                if left <= 0:
+                    raise
+                self.while_waiting()
 
     def _answer(self) -> tuple[int, bytes]:
         """Read one answer: its code and its whole body."""
@@ -200,7 +246,7 @@ class Client:
         return body
 
     def _fill(self) -> None:
-        if self._socket is None or not (data := self._socket.recv(_READ)):
+        if self._socket is None or not (data := self._patiently(self._socket.recv, _READ)):
             raise EOFError("closed by the server")
         self._buffer += data
 
@@ -233,14 +279,6 @@ class Client:
 
     def _nonsense(self, what: str) -> UnreachableError:
         return UnreachableError(self.address, f"this is no answer of ovnreserved: {what}")
-
-
-def _send(connection: socket.socket, message: bytes) -> None:
-    """Send. Whoever hangs up on a long request has often said why, so that is left to the answer."""
-    try:
-        connection.sendall(message)
-    except (BrokenPipeError, ConnectionResetError):
-        return
 
 
 def _host_and_port(netloc: str, address: str) -> tuple[str, int]:

@@ -43,10 +43,11 @@ class ManifestError(CommandError):
 
 
 class UnreachableError(CommandError):
-    """The server could not be asked, or broke off."""
+    """The server could not be asked, or broke off. `doubtful`: it may have done what it was asked all the same."""
 
-    def __init__(self, address: str, what: str, hint: str = "") -> None:
+    def __init__(self, address: str, what: str, hint: str = "", *, doubtful: bool = False) -> None:
         super().__init__(what)
+        self.doubtful = doubtful
         self.address = address
         self.what = what
         self.hint = hint
@@ -60,12 +61,18 @@ class StatusError(CommandError):
     """A `kind: Status` answer; `status` is the decoded object."""
 
     def __init__(self, status: dict[str, Any]) -> None:
-        super().__init__(status.get("message", ""))
+        self.message = str(status.get("message") or "")
+        super().__init__(self.message)
         self.status = status
 
     @property
     def not_found(self) -> bool:
         return self.status.get("reason") == "NotFound"
+
+    @property
+    def unavailable(self) -> bool:
+        """It can do nothing now, and has changed nothing: another may."""
+        return self.status.get("reason") == "ServiceUnavailable"
 
     def __str__(self) -> str:
         return status_text(self.status)

@@ -87,7 +87,8 @@ GLOBAL = {
         "server",
         "ADDRESS",
         _text,
-        "The daemon's socket or an http:// URL (default $OVNRESERVE_SERVER, else in $OVN_RUNDIR).",
+        "The daemon's socket or an http:// URL; of several between commas the one that is active "
+        "(default $OVNRESERVE_SERVER, else in $OVN_RUNDIR).",
     ),
     "help": Flag("help", "", _boolean, "Show the usage.", "h"),
 }

@@ -70,9 +70,9 @@ def _run(argv: list[str], report: Report) -> int:
         topic = options.arguments[0] if options.command == "help" and options.arguments else options.command
         report.say(flags.usage(topic))
         return 0
-    from ovnreserve.cli.client import Client
+    from ovnreserve.cli.client import connect
 
-    client = Client(options.server, report.warn)
+    client = connect(options.server, report.warn, options.timeout)
     if options.command not in ("delete", "wait"):  # those may run for a week
         gc.disable()  # 10,000 documents hold no cycles; looking for some is a fifth of all the time they take
     try:

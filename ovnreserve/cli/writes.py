@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ovnreserve.cli import manifests, resources, waiting
 from ovnreserve.cli.client import PATIENCE
-from ovnreserve.cli.errors import CommandError, UnreachableError, UsageError, printable, status_text
+from ovnreserve.cli.errors import CommandError, UsageError, printable, status_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from ovnreserve.cli.flags import Options
     from ovnreserve.cli.manifests import Document
     from ovnreserve.cli.report import Report
-
-_BULK = "/apis/ovnreserve.io/v1/bulk"
-
 
 def apply(options: Options, client: Client, report: Report) -> None:
     """Create what is not there, configure what is; the same again is unchanged."""
@@ -110,12 +107,5 @@ def _bulk(
     client: Client, verb: str, documents: list[tuple[str, Document]], query: str = ""
 ) -> list[tuple[str, Document, dict[str, Any]]]:
     """Send all in one request; each document with its source and what became of it."""
-    items = [document for _, document in documents]
-    answer = client.post(_BULK + query, {"verb": verb, "items": items})
-    results = answer.get("results")
-    if not isinstance(results, list) or len(results) != len(items):
-        raise UnreachableError(
-            client.address,
-            f"this is no answer of ovnreserved: not one result for each of {len(items)}",
-        )
+    results = client.bulk(verb, [document for _, document in documents], query)
     return [(source, document, result) for (source, document), result in zip(documents, results, strict=True)]
