@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -82,3 +83,16 @@ def site(shared_site: Site) -> Iterator[Site]:
     yield shared_site
     print(shared_site.daemon.log.read_bytes()[logged:].decode())
     shared_site.clean()
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory) -> Path:
+    """A certificate authority, and a key and certificate signed by it."""
+    directory = tmp_path_factory.mktemp("pki")
+    openssl = partial(subprocess.run, cwd=directory, check=True, capture_output=True)
+    ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    openssl(["openssl", "req", "-x509", *ec, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca", "-days", "2"])
+    openssl(["openssl", "req", *ec, "-keyout", "key.pem", "-out", "request.pem", "-subj", "/CN=127.0.0.1"])
+    sign = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"]
+    openssl(["openssl", "x509", "-req", "-in", "request.pem", *sign, "-out", "cert.pem"])
+    return directory

@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 from support import ovnreserve, wait_until
@@ -64,19 +63,6 @@ def test_it_reserves_over_tcp(tmp_path):
         with Daemon(servers, tmp_path / "state", "--db", remote) as daemon:
             assert remote.startswith("tcp:127.0.0.1:")
             assert reserve(servers, daemon) == "10.0.0.254"
-
-
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory) -> Path:
-    """A certificate authority, and a key and certificate signed by it."""
-    directory = tmp_path_factory.mktemp("pki")
-    openssl = partial(subprocess.run, cwd=directory, check=True, capture_output=True)
-    ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    openssl(["openssl", "req", "-x509", *ec, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca", "-days", "2"])
-    openssl(["openssl", "req", *ec, "-keyout", "key.pem", "-out", "request.pem", "-subj", "/CN=127.0.0.1"])
-    sign = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"]
-    openssl(["openssl", "x509", "-req", "-in", "request.pem", *sign, "-out", "cert.pem"])
-    return directory
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from ovnreserve.engine.tasks import Tasks
 from ovnreserve.engine.work import Answer, Work
 from ovnreserve.ledger.ledger import Ledger, LedgerError
 from ovnreserve.model.errors import Unavailable
+from ovnreserve.model.pace import paced
 from ovnreserve.model.reservation import Reservation, State
 from ovnreserve.northbound.connection import Northbound, Outcome
 from ovnreserve.northbound.transactions import REVISION_BLAME, Operations
@@ -102,6 +103,7 @@ class Commits:
                 self._queue.pause(_LEDGER_RETRY)
                 return
             points.reached(Point.INTENDED, batch.all_steps)
+        self._world.beat()
         # What is being released is there until the database says that it is gone.
         self._publisher.changed(work.name for work, plan in batch.planned if plan.result != "released")
         operations = Operations(self._northbound.replica, self._northbound.writer)
@@ -172,7 +174,7 @@ class Commits:
         releasing: list[Reservation] = []
         waiting: list[tuple[Work, Answer]] = []
         before = batch.before
-        for planned in batch.planned:
+        for planned in paced(batch.planned, self._world.beat):
             work, plan = planned
             self._tasks.done(work)
             answer = self._acknowledge(planned, before.get(work.name), held, releasing)

@@ -43,7 +43,7 @@ from ovnreserve.engine.tasks import Tasks
 from ovnreserve.engine.work import Answer, Apply, Create, Delete, Refresh, Request, Ticket, Work
 from ovnreserve.ledger.ledger import Entry, Ledger, read_journal
 from ovnreserve.model.errors import OutcomeUnknown, Refused, Unavailable, shown
-from ovnreserve.model.pace import Beat, no_beat
+from ovnreserve.model.pace import Beat, no_beat, paced
 from ovnreserve.model.reservation import State, reservation_of
 from ovnreserve.model.topology import Port
 from ovnreserve.northbound.connection import Northbound
@@ -432,7 +432,7 @@ class Engine:
         self.world.end_quarantine(wall - self._quarantine, wall)
         self.published.busy_at = now
         batch = Batch(self.world)
-        for _ in range(min(len(waiting), MAX_BATCH)):
+        for _ in paced(range(min(len(waiting), MAX_BATCH)), self._beat):
             self._plan(waiting.popleft(), batch, now, wall)
         self._queue.put_first(batch.later)
         if batch:
