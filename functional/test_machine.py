@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import re
 import resource
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import pytest
 from faulty_clock import DaemonWithClock
@@ -22,12 +26,13 @@ from sites import Site
 from support import wait_until
 from test_restart import active, in_ledger, logged, restart, specs, state, stores_agree
 
+from ovnreserve.api.limits import BODIES
 from ovnreserve.cli.errors import CommandError
+from ovnreserve.engine.inbox import MAX_WAITING
 from ovnreserve.sandbox import Daemon, Servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 Kept = dict[str, tuple[str, str, str]]
 PAGE = 4096
@@ -515,3 +520,148 @@ def test_a_clock_set_back_keeps_no_address_in_quarantine_for_longer_than_its_tim
         active(site)
     wait_until(lambda: site.reserve(switch).v4 == first.v4, 10, what="the address is chosen again")
     assert time.monotonic() - set_back < 2 + 8
+
+
+# ---- too many clients, too much of everything ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("descriptors", [64, 128])
+def test_clients_that_take_all_descriptors_take_none_of_what_the_daemon_needs(own: Site, descriptors: int) -> None:
+    switch = own.switch()
+    kept = reserved(own, switch, 1)
+    hard = resource.prlimit(own.daemon.pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(own.daemon.pid, resource.RLIMIT_NOFILE, (descriptors, hard))
+    path = own.daemon.client_environment["OVNRESERVE_SERVER"]
+    with contextlib.ExitStack() as opened:
+        clients = [opened.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(300)]
+        answers = Counter(asks_version(client, path) for client in clients)
+        assert answers.keys() == {"200", "503"}, answers
+        # Who was connected before goes on, with the ledger, the journal and the database.
+        kept |= reserved(own, switch, 1)
+        wait_until(lambda: "Reserved" in dict(own.events(next(iter(kept)))), what="the journal is read")
+        assert not [line for line in logged(own, "state_changed") if "disconnected" in line.partition("before=")[0]]
+        # The database goes and comes back meanwhile.
+        own.servers.nb_server.kill()
+        wait_until(lambda: state(own) == "disconnected", what="disconnected")
+        own.servers.nb_server.start()
+        active(own)
+        kept |= reserved(own, switch, 1)
+    wait_until(lambda: own.command("get", "ips").code == 0, what="they have left, and others are served")
+    assert stores_agree(own, switch) == kept
+    assert "Traceback" not in own.daemon.log.read_text()
+    assert len(own.daemon.log.read_text().splitlines()) < 60
+
+
+def asks_version(client: socket.socket, path: str) -> str:
+    """The status of the answer; the connection stays open."""
+    client.settimeout(30)
+    client.connect(path)
+    with contextlib.suppress(OSError):  # it may have been refused before it asks
+        client.sendall(b"GET /version HTTP/1.1\r\nhost: x\r\n\r\n")
+    return client.recv(65536).split()[1].decode()
+
+
+MIB = 1024 * 1024
+BOUND = 64 * MIB + MAX_WAITING * 4096 + 3 * BODIES
+"""Bytes of memory: the daemon without anything; what waits in the engine, at 3 KB each as measured; and bodies, which
+are joined and decoded.
+"""
+
+
+def memory(site: Site, key: str = "VmHWM") -> int:
+    """Bytes of the daemon's memory: the most there was, or VmRSS as it is now."""
+    found = re.search(rf"{key}:\s+(\d+) kB", Path(f"/proc/{site.daemon.pid}/status").read_text())
+    assert found
+    return int(found[1]) * 1024
+
+
+def test_bodies_of_any_number_of_clients_take_no_more_memory_than_their_limit(own: Site) -> None:
+    """Each sends 60 MiB and keeps the last byte to itself."""
+    path = own.daemon.client_environment["OVNRESERVE_SERVER"]
+    size = 60 * MIB
+    head = f"POST /apis/ovnreserve.io/v1/bulk HTTP/1.1\r\nhost: x\r\ncontent-length: {size}\r\n\r\n".encode()
+    content = b" " * MIB
+    refused = 0
+    with contextlib.ExitStack() as opened:
+        for _ in range(12):
+            client = opened.enter_context(socket.socket(socket.AF_UNIX))
+            client.settimeout(30)
+            client.connect(path)
+            client.sendall(head)
+            for _ in range(59):
+                client.sendall(content)
+            client.sendall(content[1:])
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                answer = client.recv(65536)
+                assert answer.startswith(b"HTTP/1.1 503 "), answer
+                assert b"nothing was changed: too much is being sent" in answer
+                refused += 1
+        assert refused >= 10
+        assert memory(own) < 64 * MIB + 3 * BODIES
+        assert own.ips() == []
+    wait_until(lambda: own.reserve(own.switch()).result == "created", what="there is room again")
+
+
+def test_a_flood_of_requests_while_the_database_hangs_is_answered_in_bounded_memory(own: Site) -> None:
+    switch = own.switch("10.0.0.0/8")
+    kept = reserved(own, switch, 1)
+    path = own.daemon.client_environment["OVNRESERVE_SERVER"]
+    documents = [own.document(switch, f"{{}}-{number}") for number in range(5000)]
+    template = json.dumps({"verb": "apply", "items": documents})
+    bulk = "/apis/ovnreserve.io/v1/bulk?timeout=5"
+    answered: list[bytes] = []
+    own.servers.nb_server.pause()
+
+    def flood(number: int) -> None:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(90)
+            client.connect(path)
+            with client.makefile("rb") as answers:
+                for again in range(2):
+                    content = template.replace("{}", f"{number}-{again}").encode()
+                    head = f"POST {bulk} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n\r\n"
+                    client.sendall(head.encode() + content)
+                    answered.append(read_answer(answers))
+
+    def pipeline() -> None:
+        """Hundreds of requests at once, on a connection that reads only afterwards."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(90)
+            client.connect(path)
+            client.sendall(b"GET /version HTTP/1.1\r\nhost: x\r\n\r\n" * 300)
+            with client.makefile("rb") as answers:
+                assert {read_answer(answers)[9:12] for _ in range(300)} == {b"200"}
+
+    threads = [threading.Thread(target=flood, args=(number,)) for number in range(8)]
+    threads += [threading.Thread(target=pipeline) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    idle = [socket.socket(socket.AF_UNIX) for _ in range(1000)]
+    for client in idle:
+        client.connect(path)
+    for thread in threads:
+        thread.join()
+    for client in idle:
+        client.close()
+    assert len(answered) == 16
+    assert {answer[9:12] for answer in answered} <= {b"200", b"503", b"504"}
+    assert memory(own) < BOUND
+    own.servers.nb_server.resume()
+    active(own)
+    wait_until(lambda: own.reserve(switch).result == "created", 30, what="it works again")
+    assert kept.items() <= specs(own.ips()).items()
+    assert memory(own) < BOUND
+
+
+def read_answer(stream: BinaryIO) -> bytes:
+    """The head of the next answer, whose body is read too."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        line = stream.readline()
+        assert line, "the connection was closed"
+        head += line
+    length = re.search(rb"content-length: (\d+)", head)
+    assert length
+    stream.read(int(length[1]))
+    return head

@@ -6,6 +6,7 @@ through the engine's queue; a request that is refused never reaches it.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from ovnreserve import __version__
-from ovnreserve.api import discovery, selectors
+from ovnreserve.api import discovery, limits, selectors
 from ovnreserve.api.desk import Desk
 from ovnreserve.api.http import MAX_BODY, Resource, big_json, body, check_delete_options, json, quoted, waiting
 from ovnreserve.engine import (
@@ -77,12 +78,13 @@ class Api:
 
     def application(self) -> ASGIApp:
         group = "/apis/kubeovn.io/v1"
+        turns = asyncio.Semaphore(limits.LISTS)
         resources = {
-            f"{group}/ips": Resource(GET=self._list, POST=self._create),
+            f"{group}/ips": Resource(turns=turns, GET=self._list, POST=self._create),
             f"{group}/ips/{{name}}": Resource(GET=self._get, PATCH=self._patch, DELETE=self._delete),
             "/apis/ovnreserve.io/v1/bulk": Resource(POST=self._bulk),
             "/apis/ovnreserve.io/v1/status": Resource(GET=self._status),
-            f"{group}/subnets": Resource(GET=self._subnets),
+            f"{group}/subnets": Resource(turns=turns, GET=self._subnets),
             f"{group}/subnets/{{name}}": Resource(GET=self._subnet),
             "/api/v1/events": Resource(GET=self._events),
             "/version": Resource(GET=discovery.version),
@@ -193,6 +195,7 @@ class Api:
                 places.append(index)
             except Refused as refused:
                 results[index] = {"result": "error", "status": refused.status()}
+        del bulk, items  # several times as large as the body was, and it may be long until the answers are there
         answers = await self._ask(request, requests) if requests else []
         whole = request.query_params.get("objects", "true") == "true"
         for index, answer in zip(places, answers, strict=True):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json as stdlib_json
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +15,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from ovnreserve.api import limits
 from ovnreserve.model.errors import (
     BadRequest,
     MethodNotAllowed,
@@ -38,19 +41,33 @@ _INTERNAL: Final = Refused("internal error; the log of ovnreserved says more", k
 
 Handler = Callable[[HttpRequest], Awaitable[Response]]
 
+_SHARE: Final = "ovnreserve.share"
+_bodies: Final = limits.Bodies()
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
 class Resource:
-    """One path: a handler for each method, and a Status object for whatever goes wrong. An ASGI application."""
+    """One path: a handler for each method, and a Status object for whatever goes wrong. An ASGI application.
 
-    def __init__(self, **methods: Handler) -> None:
+    `turns`, if given, is what a GET takes until its answer has been handed over, as it may be long.
+    """
+
+    def __init__(self, *, turns: asyncio.Semaphore | None = None, **methods: Handler) -> None:
         self._methods = methods
+        self._turns = turns
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        turn = self._turns if self._turns is not None and scope["method"] == "GET" else nullcontext()
+        with _bodies.share() as share:
+            scope[_SHARE] = share
+            async with turn:
+                await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = HttpRequest(scope, receive)
         try:
             response = await self._handler(request.method)(request)
@@ -61,7 +78,7 @@ class Resource:
         except Exception:  # noqa: BLE001 - a client sees a Status object, the log a traceback
             _log.exception("request_failed", method=request.method, path=scope["path"])
             response = json(_INTERNAL.status(), _INTERNAL.code)
-        await response(scope, receive, send)
+        await _hand_over(response, send)
 
     def _handler(self, method: str) -> Handler:
         handler = self._methods.get(method)
@@ -70,6 +87,19 @@ class Resource:
         if self._methods:
             raise MethodNotAllowed("the server does not allow this method on the requested resource", kind="")
         raise NotFound("the server could not find the requested resource", kind="")
+
+
+async def _hand_over(response: Response, send: Send) -> None:
+    """In pieces, each when the connection has room for it, so that it holds no more than that when this returns."""
+    await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+    if len(response.body) <= limits.PIECE:
+        await send({"type": "http.response.body", "body": response.body})
+        return
+    content = memoryview(response.body)
+    for start in range(0, len(content), limits.PIECE):
+        end = start + limits.PIECE
+        piece = bytes(content[start:end])
+        await send({"type": "http.response.body", "body": piece, "more_body": end < len(content)})
 
 
 def waiting(request: HttpRequest) -> tuple[float, bool]:
@@ -113,13 +143,19 @@ async def _read(request: HttpRequest, media: str, most: int = MAX_DOCUMENT) -> b
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > most:
         raise too_large
+    share: limits.Share = request.scope[_SHARE]
     chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > most:
-            raise too_large
-        chunks.append(chunk)
+    try:
+        async with asyncio.timeout(None) as patience:
+            async for chunk in request.stream():
+                share.grow(len(chunk))
+                if share.size > most:
+                    raise too_large
+                chunks.append(chunk)
+                if share.size > limits.PIECE:
+                    patience.reschedule(asyncio.get_running_loop().time() + limits.STALLED)
+    except TimeoutError:
+        raise BadRequest(f"the body did not go on within {limits.STALLED:g} s; nothing was changed") from None
     return b"".join(chunks)
 
 

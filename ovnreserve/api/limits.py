@@ -1,9 +1,14 @@
-"""What clients may take of the daemon, whatever they send: how many may be connected at once, so that it never runs
-out of file descriptors, and how much a request may have in front of its body and behind it.
+"""What clients may have of us, whatever they send: neither file descriptors nor memory run out.
 
 Connections beyond `most_connections` are answered 503 and closed at once, whether they ask anything or not. asyncio
 accepts up to AT_ONCE of them before it hands over the first, so that the limit leaves room for these, and for the
-daemon's own files.
+daemon's own files. The limit of descriptors is looked up each time, since it may be changed from outside.
+
+Memory, for any number of clients: what may stand before and behind a request's body is MAX_HEAD bytes; the bodies of
+all requests that are being read or carried out are BODIES bytes at most, one too many is answered 503; a request counts
+until its answer has been handed over. What the engine lets wait is bounded by numbers (inbox.MAX_WAITING). Of answers
+that may be as long as all there is, LISTS are made at once, and the others wait for their turn. A client that neither
+sends nor reads for STALLED seconds is given up.
 """
 
 from __future__ import annotations
@@ -11,6 +16,8 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -30,6 +37,13 @@ AT_ONCE: Final = 64
 """Connections that asyncio accepts in one turn of its loop."""
 
 MAX_DESCRIPTORS: Final = 65_536
+
+BODIES: Final = 128 * 1024 * 1024
+"""Two of the largest (http.MAX_BODY), or 400,000 documents of a bulk request."""
+LISTS: Final = 4
+STALLED: Final = 60.0
+PIECE: Final = 65_536
+"""Bytes of an answer that are handed to the connection at once: as many as it takes without being full."""
 _QUIET: Final = 1.0
 _SHARE: Final = 4
 
@@ -37,6 +51,7 @@ MAX_HEAD: Final = 64 * 1024
 """Bytes that may come without being part of a body or the end of a request: request line, headers, trailers."""
 
 _BUSY: Final = Unavailable("too many clients are connected; ask again", kind="")
+_FULL: Final = Unavailable("nothing was changed: too much is being sent at the same time; ask again", kind="")
 _NO_HTTP: Final = BadRequest("this is no request of HTTP/1.1", kind="")
 _LONG_HEAD: Final = HeadTooLarge(f"request line and headers are larger than {MAX_HEAD >> 10} KiB", kind="")
 
@@ -76,6 +91,7 @@ class Quiet:
 _accept_failed: Final = Quiet("accept_failed")
 _refused: Final = Quiet("connection_refused")
 _unreadable: Final = Quiet("request_unreadable")
+_stalled: Final = Quiet("client_stalled")
 
 
 def on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -97,17 +113,19 @@ def _last_answer(refused: Refused) -> bytes:
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's, but for the limits: a connection too many has its answer before it asks, and a head without end is
-    refused. What is no HTTP has a Status object for an answer, and a line a second in the log, not one each.
+    """uvicorn's, but for the limits: a connection too many has its answer before it asks, a head without end is
+    refused, and a connection whose client reads nothing of its answer is closed. What is no HTTP has a Status object
+    for an answer, and a line a second in the log, not one each.
     """
 
-    most: int = 16
+    _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._idle = 0  # bytes since there was something to do for anybody
-        if len(self.connections) > self.most:
-            _refused.warn(connections=len(self.connections) - 1, most=self.most)
+        most = most_connections()
+        if len(self.connections) > most:
+            _refused.warn(connections=len(self.connections) - 1, most=most)
             transport.write(_last_answer(_BUSY))
             transport.close()
 
@@ -150,7 +168,59 @@ class Protocol(HttpToolsProtocol):
         if self.cycle is not None:
             self.cycle.keep_alive = False
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
 
-def protocol() -> type[Protocol]:
-    """The protocol with the limit of this process."""
-    return type("LimitedProtocol", (Protocol,), {"most": most_connections()})
+    def pause_writing(self) -> None:
+        """The connection is full."""
+        super().pause_writing()
+        self._patience = self.loop.call_later(STALLED, self._give_up)
+
+    def resume_writing(self) -> None:
+        self._stop_waiting()
+        super().resume_writing()
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+
+    def _give_up(self) -> None:
+        _stalled.warn(seconds=STALLED)
+        self.transport.abort()  # to close it would be to wait until the rest has been read
+
+
+class Bodies:
+    """How many bytes the bodies of all requests under way have together."""
+
+    def __init__(self, most: int = BODIES) -> None:
+        self._most = most
+        self._held = 0
+
+    @contextmanager
+    def share(self) -> Iterator[Share]:
+        """One request's, given back when it ends."""
+        share = Share(self)
+        try:
+            yield share
+        finally:
+            self._held -= share.size
+
+    def grow(self, size: int) -> None:
+        """Raises Unavailable where that is too much."""
+        if self._held + size > self._most:
+            raise _FULL
+        self._held += size
+
+
+class Share:
+    """What the body of one request has of it."""
+
+    def __init__(self, bodies: Bodies) -> None:
+        self.size = 0
+        self._bodies = bodies
+
+    def grow(self, size: int) -> None:
+        """Raises Unavailable where that is too much."""
+        self._bodies.grow(size)
+        self.size += size

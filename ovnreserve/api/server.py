@@ -69,7 +69,7 @@ class Server:
             self._ready.set()
         asyncio.get_running_loop().set_exception_handler(limits.on_loop_error)
         config = uvicorn.Config(
-            application, http=limits.protocol(), ws="none", loop="asyncio", lifespan="off", log_config=None,
+            application, http=limits.Protocol, ws="none", loop="asyncio", lifespan="off", log_config=None,
             access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=3,
             timeout_keep_alive=75, backlog=limits.AT_ONCE,
         )  # fmt: skip
