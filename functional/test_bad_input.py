@@ -632,6 +632,10 @@ def like_ours(good: dict[str, str]) -> list[dict[str, str]]:
         like(pod="Ä"),
         *({"ovnreserve/kind": "ledger", "ovnreserve/revision": text} for text in
           ("", "{", "[]", '{"a":' * 10_000, '{"x": ' + "9" * 4299 + "}", '{"x":1e999}', f"a\n{INJECTED}", "null")),
+        *({"ovnreserve/kind": "ledger", "ovnreserve/resource-version": text} for text in
+          ("-1", "9" * 40, "²", f"a\n{INJECTED}")),
+        like(by=[f"a\n{INJECTED}", 1]),
+        like(by=["a", -1]),
         {"ovnreserve/kind": f"a\n{INJECTED}"},
     ]  # fmt: skip
 

@@ -91,6 +91,7 @@ def test_a_record_that_nobody_of_us_wrote_rebuilds_nothing(change: dict[str, Any
         ("node", "\u202e"),
         ("container", "\x00"),
         ("attach", [["a\n"], [], []]),
+        ("by", ["a\n", 1]),
         ("v4", None),
     ],
 )

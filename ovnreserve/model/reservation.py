@@ -206,7 +206,9 @@ def reservation_of(ids: dict[str, str]) -> Reservation | None:
 def _is_ours(ids: dict[str, str], record: _Record) -> bool:
     """Are the names such as are let in, and the rest on one line?"""
     name, workload = ids[NAME], f"{record.pod}.{record.ns}"
-    attached = (text for texts in record.attach or () for text in texts)
+    texts = [ids[UID], ids[SWITCH], record.subnet, record.type, record.node, record.container]
+    texts += [text for attached in record.attach or () for text in attached]
+    texts += [record.by[0]] if record.by else []
     return (
         is_subdomain(record.pod)
         and is_label(record.ns)
@@ -215,6 +217,5 @@ def _is_ours(ids: dict[str, str], record: _Record) -> bool:
         and scan_mac(record.mac) == record.mac
         and not (record.v4 is None and record.v6 is None)
         and bool(ids[UID] and ids[SWITCH] and record.subnet)
-        and "".join((ids[UID], ids[SWITCH], record.subnet, record.type, record.node, record.container)).isprintable()
-        and all(text.isprintable() for text in attached)
+        and all(map(str.isprintable, texts))
     )
