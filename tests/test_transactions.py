@@ -112,13 +112,12 @@ def test_the_revision_is_guarded_by_what_was_there_also_where_somebody_removed_i
 def test_the_ledger_row_says_who_wrote_it_and_that_is_no_guard(cloud: Cloud) -> None:
     row = cloud.insert("DNS", external_ids={KIND: KIND_LEDGER, REVISION: '{"a":1}', WRITER: "another"})
     operations = Operations(cloud.replica, "host-b (pid 2, /run/ovn/ovnreserved.sock)")
-    operations.build([], {}, '{"me":1}')
+    operations.build([], {}, '{"me":1}', 100_000)
     guard, write, *_rest = operations.operations
     assert guard["where"][-1] == ["external_ids", "includes", as_json({KIND: KIND_LEDGER, REVISION: '{"a":1}'})]
     assert write["where"] == is_row(row)
-    assert write["row"]["external_ids"] == as_json(
-        {KIND: KIND_LEDGER, REVISION: '{"me":1}', WRITER: "host-b (pid 2, /run/ovn/ovnreserved.sock)"}
-    )
+    said = {KIND: KIND_LEDGER, REVISION: '{"me":1}', RESOURCE_VERSION: "100000"}
+    assert write["row"]["external_ids"] == as_json({**said, WRITER: "host-b (pid 2, /run/ovn/ovnreserved.sock)"})
 
 
 def test_a_transaction_ends_with_a_comment_and_a_durable_commit(cloud: Cloud) -> None:
