@@ -21,7 +21,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, BinaryIO, Final, NamedTuple, NoReturn
 
 import structlog
 
@@ -278,7 +278,7 @@ class _Daemon:
         self._server = server.Server(
             server.listen(socket_path),
             socket_path,
-            lambda: Api(self._engine, self._journal, ledger_path, options.db).application(),
+            lambda: Api(self._engine, self._journal, self._copy_ledger, ledger_path, options.db).application(),
         )
         commands: dict[str, Callable[[list[str]], str]] = {
             "exit": self._appctl_exit,
@@ -315,6 +315,13 @@ class _Daemon:
             return self._engine.journal(name)
         except LedgerError as error:
             raise Unavailable(f"the journal cannot be read now: {error}", kind="events") from None
+
+    def _copy_ledger(self) -> BinaryIO:
+        """For the API, in any thread but one at a time."""
+        try:
+            return self._engine.copy_ledger()
+        except LedgerError as error:
+            raise Unavailable(str(error), kind="") from None
 
     def _tidy(self) -> None:
         """Collect old garbage while nobody waits, and keep what is left out of later collections."""

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import structlog
 from starlette.concurrency import run_in_threadpool
@@ -23,7 +23,17 @@ from starlette.types import ASGIApp
 from ovnreserve import __version__
 from ovnreserve.api import discovery, limits, selectors
 from ovnreserve.api.desk import Desk
-from ovnreserve.api.http import MAX_BODY, Resource, big_json, body, check_delete_options, json, quoted, waiting
+from ovnreserve.api.http import (
+    MAX_BODY,
+    Download,
+    Resource,
+    big_json,
+    body,
+    check_delete_options,
+    json,
+    quoted,
+    waiting,
+)
 from ovnreserve.engine import (
     Answer,
     Apply,
@@ -34,6 +44,7 @@ from ovnreserve.engine import (
     Patch,
     Refresh,
     Request,
+    Settle,
     document,
 )
 from ovnreserve.model.errors import (
@@ -41,8 +52,10 @@ from ovnreserve.model.errors import (
     Conflict,
     FieldError,
     NotFound,
+    OutcomeUnknown,
     Refused,
     RequestEntityTooLarge,
+    Unavailable,
     UnsupportedMediaType,
     in_json,
     shown,
@@ -55,21 +68,29 @@ _log = structlog.get_logger(__name__)
 MAX_ITEMS = 50_000
 """Of one bulk request. Well below what the engine lets wait (inbox.MAX_WAITING), or it would be refused for ever."""
 
+SETTLED_WITHIN = 10.0
+"""Seconds in which the engine has to write down what it has acknowledged, before a backup."""
+
 _EVENT_FIELDS = (
     *("involvedObject.name", "involvedObject.uid", "involvedObject.kind", "involvedObject.apiVersion"),
     *("involvedObject.namespace", "reason", "type"),
 )
 
 Journal = Callable[[str | None], list[Entry]]
+CopyLedger = Callable[[], BinaryIO]
 
 
 class Api:
-    """The routes over one engine. Make it inside the event loop that serves them. `journal` is slow and may raise
-    Refused: the last entries, of one reservation or of all.
+    """The routes over one engine. Make it inside the event loop that serves them. `journal` (the last entries, of one
+    reservation or of all) and `copy_ledger` (an open file; never asked twice at once) are slow and may raise Refused.
     """
 
-    def __init__(self, engine: Engine, journal: Journal, ledger: Path, remote: str) -> None:
+    def __init__(
+        self, engine: Engine, journal: Journal, copy_ledger: CopyLedger, ledger: Path, remote: str
+    ) -> None:
         self._journal = journal
+        self._copy_ledger = copy_ledger
+        self._copying = asyncio.Lock()
         self._published = engine.published
         self._desk = Desk(engine)
         self._ledger = ledger
@@ -83,6 +104,7 @@ class Api:
             f"{group}/ips": Resource(turns=turns, GET=self._list, POST=self._create),
             f"{group}/ips/{{name}}": Resource(GET=self._get, PATCH=self._patch, DELETE=self._delete),
             "/apis/ovnreserve.io/v1/bulk": Resource(POST=self._bulk),
+            "/apis/ovnreserve.io/v1/backup": Resource(GET=self._backup),
             "/apis/ovnreserve.io/v1/status": Resource(GET=self._status),
             f"{group}/subnets": Resource(turns=turns, GET=self._subnets),
             f"{group}/subnets/{{name}}": Resource(GET=self._subnet),
@@ -249,6 +271,18 @@ class Api:
         events = [_event(number, entry) for number, entry in enumerate(entries)]
         items = [event for event in events if selectors.matches_fields(fields, event)]
         return json({"apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": items})
+
+    async def _backup(self, _request: HttpRequest) -> Response:
+        """The ledger as a file, with everything in it that was acknowledged before this request came."""
+        try:
+            [answer] = await self._desk.ask([Settle()], SETTLED_WITHIN)
+        except OutcomeUnknown:
+            raise Unavailable("the daemon is held up; the ledger cannot be copied now", kind="") from None
+        if answer.refused is not None:
+            raise answer.refused
+        async with self._copying:
+            copy = await run_in_threadpool(self._copy_ledger)
+        return Download(copy, "application/vnd.sqlite3")
 
     async def _status(self, _request: HttpRequest) -> Response:
         published = self._published

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json as stdlib_json
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 import structlog
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
@@ -89,8 +91,27 @@ class Resource:
         raise NotFound("the server could not find the requested resource", kind="")
 
 
+class Download(Response):
+    """A file's content from where it stands. The file is closed when it has been handed over, or cannot be."""
+
+    def __init__(self, file: BinaryIO, media_type: str) -> None:
+        super().__init__(media_type=media_type)
+        self._file = file
+        self.headers["content-length"] = str(os.fstat(file.fileno()).st_size - file.tell())
+
+    async def hand_over(self, send: Send) -> None:
+        with self._file:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            while piece := await run_in_threadpool(self._file.read, limits.PIECE):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+
 async def _hand_over(response: Response, send: Send) -> None:
     """In pieces, each when the connection has room for it, so that it holds no more than that when this returns."""
+    if isinstance(response, Download):
+        await response.hand_over(send)
+        return
     await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
     if len(response.body) <= limits.PIECE:
         await send({"type": "http.response.body", "body": response.body})

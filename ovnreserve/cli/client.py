@@ -17,7 +17,7 @@ from ovnreserve.cli.errors import CommandError, StatusError, UnreachableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 PATIENCE = 60.0  # seconds without a byte from the server; the daemon's own deadlines are much shorter
@@ -95,18 +95,33 @@ class Client:
 
     def request(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         """Ask, and decode the answer's JSON."""
-        content = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
-        head = (
-            f"{method} {self._prefix}{path} HTTP/1.1\r\nHost: {self._host}\r\n"
-            f"User-Agent: ovnreserve/{__version__}\r\nAccept: application/json\r\n"
-        )
-        if body is not None:
-            head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
-        message = f"{head}\r\n".encode("ascii", "replace") + content
-        code, answer = self._exchange(method, message)
+        code, answer = self._exchange(method, self._message(method, path, body))
         if code >= 400:
             raise StatusError(self._as_status(code, answer))
         return self._decode(answer)
+
+    def download(self, path: str) -> Iterator[bytes]:
+        """GET a body that is no JSON, piece by piece as it comes, on a connection of its own."""
+        self.close()
+        try:
+            connection = self._connect()
+            connection.settimeout(min(self.patience, _SLICE))
+            self._send(connection, self._message("GET", path))
+            code, headers = self._head()
+            left = self._number(headers.get("content-length", ""), 10)
+            if code >= 400:
+                raise StatusError(self._as_status(code, self._exactly(left)))
+            while left:
+                if not self._buffer:
+                    self._fill()
+                piece = bytes(self._buffer[:left])
+                self._buffer.clear()
+                left -= len(piece)
+                yield piece
+        except (OSError, EOFError) as error:
+            raise self._broken(error) from error
+        finally:
+            self.close()
 
     def close(self) -> None:
         if self._socket is not None:
@@ -121,19 +136,30 @@ class Client:
             connection.settimeout(min(self.patience, _SLICE))
             self._send(connection, message)
             return self._answer()
-        except TimeoutError as error:
-            self.close()
-            what = f"no answer within {self.patience:g} s; the outcome is unknown"
-            raise UnreachableError(self.address, what, doubtful=True) from error
         except (OSError, EOFError) as error:
             self.close()
-            if again:
+            if again and not isinstance(error, TimeoutError):
                 return self._exchange(method, message)
-            what = f"the connection broke off ({_reason(error)}); the outcome is unknown"
-            raise UnreachableError(self.address, what, doubtful=True) from error
+            raise self._broken(error) from error
         except BaseException:  # an answer half read, Ctrl-C included, would be taken for the next one's
             self.close()
             raise
+
+    def _message(self, method: str, path: str, body: object = None) -> bytes:
+        content = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
+        head = (
+            f"{method} {self._prefix}{path} HTTP/1.1\r\nHost: {self._host}\r\n"
+            f"User-Agent: ovnreserve/{__version__}\r\nAccept: application/json\r\n"
+        )
+        if body is not None:
+            head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
+        return f"{head}\r\n".encode("ascii", "replace") + content
+
+    def _broken(self, error: BaseException) -> UnreachableError:
+        what = f"the connection broke off ({_reason(error)})"
+        if isinstance(error, TimeoutError):
+            what = f"no answer within {self.patience:g} s"
+        return UnreachableError(self.address, f"{what}; the outcome is unknown", doubtful=True)
 
     def _connect(self) -> socket.socket:
         try:

@@ -33,6 +33,7 @@ class Options:
         self.timeout: float | None = None  # seconds
         self.ignore_not_found = False
         self.condition = ""  # wait --for
+        self.dry_run = False
 
 
 def _text(value: str) -> str:
@@ -129,6 +130,12 @@ COMMANDS = {
                 "timeout", "30s", durations.parse, "0 checks once, less than 0 waits a week (default 30s)."
             ),
         },
+    ),
+    "backup": Command("FILE|-", "Write a copy of the daemon's ledger to a file, or to standard output.", {}),
+    "restore": Command(
+        "FILE",
+        "Reserve again what a backup has and the daemon has not, with the same addresses.",
+        {"dry-run": Flag("dry_run", "", _boolean, "Show what would be reserved, and ask for nothing.")},
     ),
     "status": Command(
         "",

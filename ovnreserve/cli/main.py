@@ -96,6 +96,10 @@ def _command(name: str) -> Callable[[Options, Client, Report], None]:
         from ovnreserve.cli import waiting
 
         return waiting.wait
+    if name in ("backup", "restore"):
+        from ovnreserve.cli import backup
+
+        return backup.backup if name == "backup" else backup.restore
     from ovnreserve.cli import writes
 
     return writes.delete if name == "delete" else writes.apply

@@ -28,7 +28,7 @@ from ovnreserve.cli.resources import BY_KIND, metadata, section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
     Item = dict[str, Any]
@@ -160,6 +160,14 @@ class Several(Client):
 
     def request(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         return self._read(path) if method == "GET" else self._write(method, path, body)
+
+    def download(self, path: str) -> Iterator[bytes]:
+        """From one of them: what it has begun is not taken up by another."""
+        member = self._active or self._readable()
+        if member is None:
+            raise self._nobody("none of them answers")
+        member.patience = self.patience
+        return member.download(path)
 
     def bulk(self, verb: str, items: list[Item], query: str = "") -> list[Item]:
         until = time.monotonic() + self.persistence

@@ -7,7 +7,7 @@ stores against each other. `settlement`, `events`: what is written down afterwar
 """
 
 from ovnreserve.engine.published import document
-from ovnreserve.engine.work import Answer, Apply, Create, Delete, Refresh, Request, Ticket
+from ovnreserve.engine.work import Answer, Apply, Create, Delete, Refresh, Request, Settle, Ticket
 from ovnreserve.engine.writer import Engine
 from ovnreserve.ledger.ledger import Entry
 from ovnreserve.plan.update import Patch
@@ -22,6 +22,7 @@ __all__ = [
     "Patch",
     "Refresh",
     "Request",
+    "Settle",
     "Ticket",
     "document",
 ]

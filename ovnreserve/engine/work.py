@@ -44,7 +44,13 @@ class Refresh(NamedTuple):
     name: str = ""
 
 
-Request = Apply | Create | Patch | Delete | Refresh
+class Settle(NamedTuple):
+    """Let the ledger have everything that has been acknowledged."""
+
+    name: str = ""
+
+
+Request = Apply | Create | Patch | Delete | Refresh | Settle
 
 
 class Answer(NamedTuple):

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from random import Random, SystemRandom
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import structlog
 
@@ -40,7 +40,8 @@ from ovnreserve.engine.publisher import Publisher
 from ovnreserve.engine.queue import Queue
 from ovnreserve.engine.settlement import Settlement
 from ovnreserve.engine.tasks import Tasks
-from ovnreserve.engine.work import Answer, Apply, Create, Delete, Refresh, Request, Ticket, Work
+from ovnreserve.engine.work import Answer, Apply, Create, Delete, Refresh, Request, Settle, Ticket, Work
+from ovnreserve.ledger.backup import copy_ledger
 from ovnreserve.ledger.ledger import Entry, Ledger, read_journal
 from ovnreserve.model.errors import OutcomeUnknown, Refused, Unavailable, shown
 from ovnreserve.model.pace import Beat, no_beat, paced
@@ -141,6 +142,10 @@ class Engine:
     def journal(self, name: str | None = None) -> list[Entry]:
         """The journal's last entries, oldest first, of one reservation or of all. Reads the ledger's file: slow."""
         return read_journal(self._ledger.path, name)
+
+    def copy_ledger(self) -> BinaryIO:
+        """What the ledger's file holds now (`Settle` first). Any thread, one at a time; slow. Raises LedgerError."""
+        return copy_ledger(self._ledger.path)
 
     def stop(self) -> None:
         """Have `run` finish what is under way and return."""
@@ -389,6 +394,9 @@ class Engine:
             if isinstance(request, Refresh):
                 self._publisher.publish_subnets()
                 self._inbox.reply(ticket, index, Answer("refreshed"))
+            elif isinstance(request, Settle):
+                settled = self._settlement.write()
+                self._inbox.reply(ticket, index, Answer("settled") if settled else Answer("error", refused=_UNSETTLED))
             else:
                 self._queue.waiting.append(Work(request.name, self._planner(request), ticket, index))
 
@@ -521,5 +529,6 @@ _FOREIGN: Final = (
     "{} has none of the logical switches of the {} IPs in the ledger, and no ovnreserved that the ledger knows has "
     "ever worked there: it seems to be another cloud's database; if it is not, start once with --adopt-database"
 )
+_UNSETTLED: Final = Unavailable("the ledger cannot be written now; the log of ovnreserved says why", kind="")
 _STOPPING: Final = Unavailable("ovnreserved is stopping; ask again when it is back")
 _FAILED: Final = OutcomeUnknown("ovnreserved has failed and ends; it may still be done: look with get when it is back")

@@ -151,7 +151,9 @@ class Ledger:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA temp_store = MEMORY")
-            self._migrate(known=known)
+            if known and not _schema_version(db):
+                raise Malformed("it is empty")
+            migrate(db, self.path)
             check(db)
             vector = json.loads(self._meta("vector", "{}"))
             self.vector = self._stored = {str(i): int(n) for i, n in vector.items()}
@@ -170,17 +172,6 @@ class Ledger:
         except (OSError, LedgerError):
             db.close()
             raise
-
-    def _migrate(self, *, known: bool) -> None:
-        applied = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if applied > len(MIGRATIONS):
-            raise LedgerError(
-                f"{self.path}: is of version {applied}, this program knows {len(MIGRATIONS)}; install a later one"
-            )
-        if known and not applied:
-            raise Malformed("it is empty")
-        for number, script in enumerate(MIGRATIONS[applied:], applied + 1):
-            self._db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
 
     def _identify(self) -> list[Entry]:
         """The incarnation: its own, or a new one if the ledger has none or was restored; what there is to be noted."""
@@ -203,10 +194,9 @@ class Ledger:
 
     def load(self) -> list[Reservation]:
         """Every reservation, by name."""
-        query = f"SELECT {', '.join(_COLUMNS)} FROM reservation ORDER BY name"  # noqa: S608
         with self._reading():
             try:
-                return [_reservation(row) for row in self._db.execute(query)]
+                return reservations(self._db)
             except (ValueError, TypeError, AttributeError) as error:
                 raise self._guard.lost(f"a reservation cannot be read: {error}") from None
 
@@ -360,6 +350,26 @@ class Ledger:
 
 def _note(reason: str, message: str) -> Entry:
     return Entry(time.time(), "Warning", reason, LEDGER, "", message)
+
+
+def migrate(db: sqlite3.Connection, path: Path) -> None:
+    """Bring a ledger's tables to this version. Raises LedgerError if they are of a later one."""
+    applied = _schema_version(db)
+    if applied > len(MIGRATIONS):
+        raise LedgerError(f"{path}: is of version {applied}, this program knows {len(MIGRATIONS)}; install a later one")
+    for number, script in enumerate(MIGRATIONS[applied:], applied + 1):
+        db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
+
+
+def _schema_version(db: sqlite3.Connection) -> int:
+    [(version,)] = db.execute("PRAGMA user_version")
+    return int(version)
+
+
+def reservations(db: sqlite3.Connection) -> list[Reservation]:
+    """Every reservation of a ledger, by name. Raises what SQLite raises, ValueError, TypeError and AttributeError."""
+    query = f"SELECT {', '.join(_COLUMNS)} FROM reservation ORDER BY name"  # noqa: S608
+    return [_reservation(row) for row in db.execute(query)]
 
 
 def read_journal(path: Path, name: str | None = None, limit: int = 500) -> list[Entry]:
