@@ -7,12 +7,15 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from functools import partial
 
 import pytest
 from support import ovnreserve, wait_until
 
 from ovnreserve import __version__
+from ovnreserve.cli.client import Client
+from ovnreserve.cli.errors import StatusError, UnreachableError
 from ovnreserve.sandbox import Daemon, SandboxError, Servers, clean_environment
 
 MANIFEST = """\
@@ -141,6 +144,34 @@ def test_a_signal_stops_it_cleanly(servers, tmp_path, number):
         assert not list(daemon.run_dir.glob("ovnreserved*.sock"))
         assert not list(daemon.run_dir.glob(f"ovnreserved.{pid}.ctl"))
         assert not (daemon.run_dir / "ovnreserved.pid").exists()
+
+
+def test_who_asks_while_it_stops_is_told_that_nothing_was_done(servers, tmp_path):
+    """Also who comes when the engine has ended and the API has not."""
+    with Daemon(servers, tmp_path / "state") as daemon:
+        reserve(servers, daemon)
+        codes: list[int] = []
+
+        def ask_again_and_again() -> None:
+            while daemon.alive:
+                client = Client(daemon.client_environment["OVNRESERVE_SERVER"], lambda _warning: None)
+                try:
+                    client.request("DELETE", "/apis/kubeovn.io/v1/ips/nobody.default")
+                except StatusError as error:
+                    codes.append(error.status["code"])
+                except UnreachableError:
+                    pass  # it is gone
+                client.close()
+
+        clients = [threading.Thread(target=ask_again_and_again) for _ in range(4)]
+        for client in clients:
+            client.start()
+        wait_until(lambda: len(codes) > 100, what="they ask")
+        os.kill(daemon.pid, signal.SIGTERM)
+        for client in clients:
+            client.join()
+        assert daemon.stop() == 0
+        assert set(codes) == {404, 503}
 
 
 def test_its_files_are_for_its_owner_only(servers, tmp_path):

@@ -191,3 +191,12 @@ def test_when_the_engine_has_failed_all_who_wait_are_told_the_same_and_nobody_el
     assert refusals(just_come) == [OutcomeUnknown]
     inbox.expire(LATE, none_under_way)
     assert inbox.delivered() == []
+
+
+def test_once_closed_it_hands_out_what_has_come_and_refuses_the_rest_at_once(inbox: Inbox) -> None:
+    assert inbox.submit([Delete("a")], 1, 30.0, wait_sb=False) is None
+    inbox.close(Unavailable("stopping"))
+    refused = inbox.submit([Delete("b"), Delete("c")], 2, 30.0, wait_sb=False)
+    assert refused is not None
+    assert (refused.key, refusals(refused)) == (2, [Unavailable, Unavailable])
+    assert [request for request, _ticket, _index in inbox.take()] == [Delete("a")]

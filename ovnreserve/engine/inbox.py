@@ -31,15 +31,26 @@ class Inbox:
         self._deadlines: list[tuple[float, int, Ticket]] = []
         self._order = itertools.count()
         self._delivered: list[Ticket] = []
+        self._closed: Refused | None = None
 
-    def submit(self, requests: list[Request], key: Any, timeout: float, *, wait_sb: bool) -> None:
+    def submit(self, requests: list[Request], key: Any, timeout: float, *, wait_sb: bool) -> Ticket | None:
         """Any thread. The Ticket with `key` and an Answer for each request is delivered in about `timeout` seconds at
-        most.
+        most; once the inbox is closed it is returned at once, refused.
         """
         ticket = Ticket(key, len(requests), time.monotonic() + timeout, wait_sb=wait_sb)
         with self._lock:
-            self._waiting += len(requests)
-        self._incoming.append((requests, ticket))
+            if self._closed is None:
+                self._waiting += len(requests)
+                self._incoming.append((requests, ticket))
+                return None
+        ticket.answers = [Answer("error", refused=self._closed)] * len(requests)
+        ticket.done = True
+        return ticket
+
+    def close(self, refused: Refused) -> None:
+        """From now on nobody will take anything; what has come before is still to be taken."""
+        with self._lock:
+            self._closed = refused
 
     def take(self) -> Iterator[tuple[Request, Ticket, int]]:
         """What has come since, in order."""

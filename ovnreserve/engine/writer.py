@@ -137,7 +137,9 @@ class Engine:
 
         The engine looks at them in its next turn: `wake` it once all that is at hand has been submitted.
         """
-        self._inbox.submit(requests, key, timeout, wait_sb=wait_sb)
+        refused = self._inbox.submit(requests, key, timeout, wait_sb=wait_sb)
+        if refused is not None:
+            self.deliver([refused])
 
     def journal(self, name: str | None = None) -> list[Entry]:
         """The journal's last entries, oldest first, of one reservation or of all. Reads the ledger's file: slow."""
@@ -229,6 +231,7 @@ class Engine:
             self._commits.advance()
             if self._commits.batch is not None:
                 self._block(0.05)
+        self._inbox.close(_STOPPING)
         for _request, ticket, index in self._inbox.take():
             self._inbox.reply(ticket, index, Answer("error", refused=_STOPPING))
         doubtful = self._commits.batch.doubtful if self._commits.batch is not None else ()
