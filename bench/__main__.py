@@ -38,6 +38,8 @@ rows:
   5 status       wall time of `ovnreserve status`
   6 flat         cost of a reservation as a /16 fills
 Rows 1, 2, 3 and 5 are measured with 0, 1,000 and 10,000 scattered addresses reserved before.
+
+python -m bench.soak is the endurance test: not how fast it is, but whether all stays true (docs/soak.md).
 """
 _EPILOG = "Exit status: 0, also where a goal is missed; 1 if a benchmark could not be run or a check failed."
 

@@ -7,15 +7,16 @@ import shutil
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from bench.harness import BenchError
 from bench.soak import compare, report
+from bench.soak.asking import BULK, Asker, Unknown
 from bench.soak.chaos import Chaos
 from bench.soak.compare import Difference
 from bench.soak.foreigners import PREFIX, Foreigner
-from bench.soak.ground import Ground, Neighbour, name_of
+from bench.soak.ground import NETS, Ground, Neighbour, name_of, socket_of
 from bench.soak.seen import look
 from bench.soak.sizes import Files, Memory, files, growth, rss
 from bench.soak.tenants import Tenant
@@ -25,6 +26,7 @@ from ovnreserve.cli.errors import CommandError
 from ovnreserve.sandbox import SandboxError
 
 TENANTS = 4
+_ONCE = "once"
 _ROUND = 20.0
 """Seconds between two checkpoints."""
 _CALM = 1 / 3
@@ -53,6 +55,7 @@ class Soak:
         for closed in (*self.tenants, self.foreigner, self.chaos):
             stack.enter_context(closing(closed))
         stack.callback(self._end)
+        self._asker = stack.enter_context(closing(Asker([socket_of(daemon) for daemon in ground.daemons])))
         self.windows: list[report.Window] = []
         self.differences: list[Difference] = []
         self.foreigner.settle_in()
@@ -81,6 +84,7 @@ class Soak:
         """Wait until nothing differs, at most for a while; what still does is wrong. Returns the seconds it took."""
         accounts = [tenant.account for tenant in self.tenants]
         begin = time.monotonic()
+        self._work_once()
         while True:
             try:
                 seen = look(self.ground, self.nb)
@@ -99,6 +103,21 @@ class Soak:
                 for name in list(account.doubts):
                     account.settle(name, settled[name])
         return taken
+
+    def _work_once(self) -> None:
+        """Reserve and release something: by that a standby knows that what it had not committed itself, when it was
+        the active one, is not going to be.
+        """
+        spec = {"podName": _ONCE, "namespace": "soak", "podType": "", "subnet": NETS[0].name}
+        metadata = {"name": f"{_ONCE}.soak"}
+        document = {"apiVersion": "kubeovn.io/v1", "kind": "IP", "metadata": metadata, "spec": spec}
+        for verb, wanted in (("apply", {"created", "unchanged"}), ("delete", {"deleted"})):
+            done = False
+            while not done:
+                with suppress(Unknown):
+                    [result] = self._asker.ask("POST", BULK, {"verb": verb, "items": [document]})["results"]
+                    gone = verb == "delete" and result.get("status", {}).get("code") == 404
+                    done = result["result"] in wanted or gone
 
     @property
     def counts(self) -> Counter[str]:

@@ -83,7 +83,11 @@ class Asker:
         where = f"{path}?timeout={TIMEOUT}" if method != "GET" else path
         try:
             connection.request(method, where, content, {"Content-Type": media, "Host": "localhost"})
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
+            response = connection.getresponse()
+            answer = json.loads(response.read())
         except (OSError, HTTPException, ValueError) as error:
             raise Unknown(str(error)) from None
+        results = answer.get("results", ())  # in bulk each item has a code of its own
+        if results and all(result.get("status", {}).get("code") == 503 for result in results):
+            return 503, results[0]["status"]
+        return response.status, answer
