@@ -48,13 +48,14 @@ def test_only_after_a_doubt_is_what_is_there_or_gone_perhaps_our_own_doing():
 
 
 def test_the_same_as_asked_for_is_whatever_was_given_and_nothing_else():
-    document = {"metadata": {"labels": {"a": "1"}}, "spec": {"subnet": "lan", "v4IpAddress": "", "podType": None}}
-    found = {"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"subnet": "lan", "v4IpAddress": "10.0.0.9"}}
-    assert not is_as_asked(document, found)  # it was to be chosen: nobody can tell whether that was for us
-    assert is_as_asked({**document, "spec": {"subnet": "lan"}}, found)
-    assert not is_as_asked({**document, "spec": {"subnet": "wan"}}, found)
-    assert not is_as_asked({**document, "metadata": {"labels": {"a": "2"}}, "spec": {}}, found)
-    assert not is_as_asked({"metadata": {"annotations": {"a": "2"}}}, found)
+    spec = {"subnet": "lan", "v4IpAddress": "10.0.0.9", "podType": "VirtualMachine"}
+    found = {"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": spec}
+    assert is_as_asked({"spec": {"subnet": "lan", "v4IpAddress": "", "macAddress": None, "attachIps": []}}, found)
+    assert is_as_asked({"metadata": {"labels": {"a": "1"}}, "spec": spec}, found)
+    assert not is_as_asked({"spec": {"subnet": "wan"}}, found)
+    assert not is_as_asked({"spec": {"subnet": "lan", "podType": ""}}, found)  # a Pod's
+    assert not is_as_asked({"metadata": {"labels": {"a": "2"}}, "spec": spec}, found)
+    assert not is_as_asked({"metadata": {"annotations": {"a": "2"}}, "spec": spec}, found)
 
 
 def test_one_reads_from_the_active_one_else_from_who_answers():
@@ -80,7 +81,8 @@ def test_only_what_is_left_is_asked_again_and_results_keep_their_places():
 def test_a_create_that_is_there_after_a_silence_is_taken_for_ours_if_it_is_as_asked():
     errand = Errand("create", [DOCUMENT, DOCUMENT, DOCUMENT])
     errand.fell_silent()
-    there = [{**DOCUMENT, "metadata": {"name": "x", "uid": "u"}}, {"spec": {"subnet": "wan"}}, None]
+    found = {**DOCUMENT, "metadata": {"name": "x", "uid": "u", "labels": {"of": "the server"}}}
+    there = [found, {"spec": {"subnet": "wan"}}, None]
     assert errand.take([EXISTS, EXISTS, EXISTS], lambda _: there.pop(0)) == ""
     ours, *others = errand.results
     assert (ours["result"], ours["object"]["metadata"]["uid"]) == ("created", "u")

@@ -62,18 +62,19 @@ def judge(verb: str, result: Item, *, doubted: bool) -> str:
 
 
 def is_as_asked(document: Item, found: Item) -> bool:
-    """Does the object say all that the document does? Two notations of one value count as different."""
+    """Does the object say all that the document does? Two notations of one value count as different. What is absent,
+    null or empty asks for nothing, but for the empty podType, which is one.
+    """
     asked, there = metadata(document), metadata(found)
-    return _covers(document.get("spec"), found.get("spec")) and all(
-        _covers(asked.get(key), there.get(key)) for key in ("labels", "annotations")
+    spec = section(document, "spec")
+    wanted = {field: value for field, value in spec.items() if value or (field == "podType" and value == "")}
+    return _covers(wanted, section(found, "spec")) and all(
+        _covers(section(asked, key), section(there, key)) for key in ("labels", "annotations")
     )
 
 
-def _covers(asked: object, there: object) -> bool:
-    """Unset is as good as empty."""
-    if isinstance(asked, dict):
-        return all(_covers(value, there.get(key) if isinstance(there, dict) else None) for key, value in asked.items())
-    return (asked or None) == (there or None)
+def _covers(asked: Item, there: Item) -> bool:
+    return all(there.get(key) == value for key, value in asked.items())
 
 
 def preferred(states: Mapping[str, str]) -> str:
