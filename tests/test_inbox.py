@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -85,6 +86,17 @@ def test_at_the_deadline_what_was_not_begun_is_refused_and_what_is_under_way_is_
     assert set(inbox.delivered()) == {waiting, begun}
     assert "nothing was changed" in str(waiting.answers[0])
     assert "look with get" in str(begun.answers[0])
+
+
+def test_what_nobody_has_looked_at_yet_is_refused_at_its_deadline_and_not_looked_at_any_more(inbox: Inbox) -> None:
+    inbox.submit([Delete("a")], "early", 1.0, wait_sb=False)
+    inbox.submit([Delete("b")], "late", 1000.0, wait_sb=False)
+    inbox.expire(time.monotonic() + 10, none_under_way)
+    [early] = inbox.delivered()
+    assert (early.key, refusals(early)) == ("early", [Unavailable])
+    assert inbox.has_come
+    assert [request.name for request, _ticket, _index in inbox.take()] == ["b"]
+    assert not inbox.has_come
 
 
 def test_answers_that_are_there_at_the_deadline_stay(inbox: Inbox) -> None:

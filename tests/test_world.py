@@ -515,3 +515,15 @@ def test_switches_are_found_by_name_also_when_two_share_it() -> None:
     assert cloud.world.switches_named("other") == []
     assert cloud.world.switch_name(first) == "net"
     assert cloud.world.switch_name(None) == "(none)"
+
+
+def test_somebody_else_has_a_turn_now_and_then_while_very_many_ports_are_taken() -> None:
+    cloud = Cloud()
+    ports = {uuid_of(number): row_of("Logical_Switch_Port", name=f"p{number}") for number in range(1000, 3500)}
+    cloud.tables["Logical_Switch_Port"].update(ports)
+    cloud.send()
+    turns: list[int] = []
+    world = cloud.world
+    world.apply(cloud.replica.tables, cloud.replica.take_changes(), lambda: turns.append(len(world.ports)))
+    assert turns == [1000, 2000]
+    assert len(world.ports) == 2500

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 import structlog
 from starlette.concurrency import run_in_threadpool
@@ -70,6 +70,8 @@ MAX_ITEMS = 50_000
 
 SETTLED_WITHIN = 10.0
 """Seconds in which the engine has to write down what it has acknowledged, before a backup."""
+_PATIENCE: Final = 0.5
+"""Seconds that a read of subnets waits for the engine to count."""
 
 _EVENT_FIELDS = (
     *("involvedObject.name", "involvedObject.uid", "involvedObject.kind", "involvedObject.apiVersion"),
@@ -258,11 +260,14 @@ class Api:
         return big_json(found[0].document())
 
     async def _refresh(self) -> None:
-        """Let the engine bring the counts up to date; if it is held up, what it published last has to do."""
+        """Let the engine bring the counts up to date; if it is held up, by a change of 100,000 ports or a disk that
+        hangs, what it published last has to do.
+        """
         try:
-            await self._desk.ask([Refresh()], 1.0)
-        except Refused as refused:
-            _log.warning("subnets_not_refreshed", reason=refused.reason)
+            async with asyncio.timeout(_PATIENCE):
+                await self._desk.ask([Refresh()], _PATIENCE)
+        except (Refused, TimeoutError) as error:
+            _log.warning("subnets_not_refreshed", reason=type(error).__name__)
 
     async def _events(self, request: HttpRequest) -> Response:
         fields = _fields(request, *_EVENT_FIELDS)

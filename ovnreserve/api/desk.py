@@ -8,7 +8,11 @@ from typing import Final
 from ovnreserve.engine import Answer, Engine, Request, Ticket
 from ovnreserve.model.errors import OutcomeUnknown
 
-_SWEEP: Final = 0.5
+_GRACE: Final = 0.5
+_SWEEP: Final = 0.25
+"""Seconds: how much later than its client wishes an engine may answer that is held up, and how often that is looked
+after. Together they are within the second that clients allow beyond their timeout.
+"""
 _HELD_UP: Final = "the daemon is held up; it may still be done: look with get"
 _ENDED: Final = "the daemon ends; it may still be done: look with get when it is back"
 
@@ -31,7 +35,7 @@ class Desk:
     async def ask(self, requests: list[Request], seconds: float, *, wait_sb: bool = False) -> list[Answer]:
         """The answers, in order. OutcomeUnknown if the engine itself does not answer in time."""
         future: asyncio.Future[list[Answer]] = self._loop.create_future()
-        self._asked[future] = self._loop.time() + seconds + 1
+        self._asked[future] = self._loop.time() + seconds + _GRACE
         self.engine.submit(requests, future, timeout=seconds, wait_sb=wait_sb)
         if not self._waking:
             # What else has come in this turn of the event loop goes along, and the two threads alternate instead of

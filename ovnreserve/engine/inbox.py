@@ -28,6 +28,8 @@ class Inbox:
         self._lock = threading.Lock()
         self._waiting = 0
         self._incoming: deque[tuple[list[Request], Ticket]] = deque()
+        self._registered: deque[tuple[list[Request], Ticket]] = deque()
+        """The first of what is incoming, whose deadlines are known."""
         self._deadlines: list[tuple[float, int, Ticket]] = []
         self._order = itertools.count()
         self._delivered: list[Ticket] = []
@@ -54,9 +56,11 @@ class Inbox:
 
     def take(self) -> Iterator[tuple[Request, Ticket, int]]:
         """What has come since, in order."""
-        while self._incoming:
-            requests, ticket = self._incoming.popleft()
-            heapq.heappush(self._deadlines, (ticket.deadline, next(self._order), ticket))
+        self._register()
+        while self._registered:
+            requests, ticket = self._registered.popleft()
+            if ticket.done:
+                continue
             if not requests:
                 self._finish(ticket)
             if self._waiting > MAX_WAITING:
@@ -65,6 +69,12 @@ class Inbox:
                 continue
             for index, request in enumerate(requests):
                 yield request, ticket, index
+
+    def _register(self) -> None:
+        while self._incoming:
+            requests, ticket = self._incoming.popleft()
+            heapq.heappush(self._deadlines, (ticket.deadline, next(self._order), ticket))
+            self._registered.append((requests, ticket))
 
     def reply(self, ticket: Ticket, index: int, answer: Answer) -> None:
         """Answer one request. An answer that comes after its client was told something is dropped."""
@@ -76,7 +86,10 @@ class Inbox:
             self._finish(ticket)
 
     def expire(self, now: float, under_way: Callable[[], set[Ticket]]) -> None:
-        """Tell clients that cannot wait any longer; those `under_way` that the outcome is unknown."""
+        """Tell clients that cannot wait any longer, also those whose requests were not taken yet; those `under_way`
+        that the outcome is unknown.
+        """
+        self._register()
         uncertain: set[Ticket] | None = None
         while self._deadlines and self._deadlines[0][0] <= now:
             ticket = heapq.heappop(self._deadlines)[2]
@@ -114,7 +127,7 @@ class Inbox:
 
     @property
     def has_come(self) -> bool:
-        return bool(self._incoming)
+        return bool(self._incoming or self._registered)
 
     @property
     def next_deadline(self) -> float:

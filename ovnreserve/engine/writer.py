@@ -190,10 +190,9 @@ class Engine:
         self._beat()
         self._start_batch()
         self._beat()
-        self._inbox.expire(time.monotonic(), self._uncertain)
         self._publisher.publish()
         self._events.note(*self._publisher.take_remarks())
-        self._deliver()
+        self._answer_in_time()
         if self._commits.batch is None and time.monotonic() >= self._settlement.due:
             self._settlement.write()
 
@@ -247,6 +246,10 @@ class Engine:
         self._northbound.close()
         self._ledger.close()
 
+    def _answer_in_time(self) -> None:
+        self._inbox.expire(time.monotonic(), self._uncertain)
+        self._deliver()
+
     def _deliver(self) -> None:
         delivered = self._inbox.delivered()
         if delivered:
@@ -260,7 +263,7 @@ class Engine:
         changes = replica.take_changes()
         records = replica.take_records()
         if changes.rows or changes.members:
-            touched = self.world.apply(replica.tables, changes)
+            touched = self.world.apply(replica.tables, changes, self._answer_in_time)
             self._tasks.look_at(touched, records)
             if self.published.state == "standby" and "DNS" in changes.rows:
                 self._follow(records)

@@ -10,7 +10,7 @@ look-ups, and the cost of a change does not grow with the number of ports.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import inf
 from typing import Any, NamedTuple
 
@@ -156,8 +156,12 @@ class World:
 
     # ---- changes ---------------------------------------------------------------------------------------------------
 
-    def apply(self, tables: Mapping[str, Rows], changes: RowChanges) -> Touched:
-        """Take rows that changed. Costs nothing for what did not."""
+    def apply(
+        self, tables: Mapping[str, Rows], changes: RowChanges, meanwhile: Callable[[], object] = lambda: None
+    ) -> Touched:
+        """Take rows that changed. Costs nothing for what did not. Where they are many, `meanwhile` is called now and
+        then; it must not look at the world, which is half old and half new.
+        """
         self.tables = tables
         options_changed = any(
             columns is None or "options" in columns for columns in changes.rows.get("NB_Global", {}).values()
@@ -177,7 +181,12 @@ class World:
                 del self._switch_of[port]
             ports.add(port)
         port_rows = tables.get(PORTS, {})
-        for uuid in paced(ports, self.beat):
+
+        def breathe() -> None:
+            self.beat()
+            meanwhile()
+
+        for uuid in paced(ports, breathe):
             self._change_port(uuid, port_rows.get(uuid), touched)
         touched.switches.intersection_update(self.segments)
         return touched
