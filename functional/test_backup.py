@@ -468,6 +468,21 @@ def test_a_backup_to_standard_output_is_the_same_file(site: Site, file: Path) ->
     assert [r.name for r in read_backup(file)] == [answer.name]
 
 
+def test_of_several_servers_the_one_that_is_active_is_backed_up_and_restored(site: Site, file: Path) -> None:
+    answer = site.reserve(site.switch(V4))
+    file.parent.mkdir()
+    ours = site.daemon.client_environment["OVNRESERVE_SERVER"]
+    servers = f"--server={file.parent}/nobody.sock,{ours}"
+    assert site.command("backup", servers, str(file)) == (0, f"{file} saved with 1 reservation\n", "")
+    site.release(answer.name)
+    done = site.command("restore", servers, str(file))
+    assert done.stdout.splitlines()[-1] == "1 restored, 0 unchanged, 0 not restored"
+    assert specs(site.ips()) == specs([answer.ip])
+    nobody = site.command("backup", f"--server={file.parent}/nobody.sock,{file.parent}/no.sock", str(file))
+    assert nobody.code == 1
+    assert "none of them answers" in nobody.stderr
+
+
 @pytest.mark.parametrize("out", ["a terminal", "a full disk", "nobody"])
 def test_standard_output_that_takes_no_backup(site: Site, out: str) -> None:
     site.reserve(site.switch(V4))
