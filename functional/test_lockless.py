@@ -150,6 +150,25 @@ def test_a_release_that_comes_late_does_not_take_what_another_has_made_since(hel
     assert alone(held, switch) == expected
 
 
+def test_an_address_that_was_released_and_given_to_another_is_not_taken_back(held: Held) -> None:
+    one, other = held.one, held.other
+    switch = one.switch()
+    old = one.reserve(switch, v4IpAddress="10.16.0.9")
+    held.hold()
+    answers: list[Answer] = []
+    labelled = {**old.ip, "metadata": {**old.ip["metadata"], "labels": {"a": "b"}}}
+    asked = asking(one, "apply", labelled, answers)
+    wait_until(held.on_its_way, what="it is on its way")
+    other.release(old.name)
+    made = other.reserve(switch, v4IpAddress="10.16.0.9")
+    assert made.result == "created"
+    held.release()
+    asked.join()
+    expected = specs([made.ip])
+    assert stores_agree(other, switch) == expected
+    assert alone(held, switch) == expected
+
+
 class Writer:
     """Applies and deletes names of its own, in a subnet it shares, and knows what was acknowledged."""
 
