@@ -70,6 +70,19 @@ def cli(daemon: Daemon) -> Callable[..., Result]:
 
 
 @pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate authority, and a key and certificate signed by it."""
+    directory = tmp_path_factory.mktemp("pki")
+    openssl = partial(subprocess.run, cwd=directory, check=True, capture_output=True)
+    ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    openssl(["openssl", "req", "-x509", *ec, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca", "-days", "2"])
+    openssl(["openssl", "req", *ec, "-keyout", "key.pem", "-out", "request.pem", "-subj", "/CN=127.0.0.1"])
+    sign = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"]
+    openssl(["openssl", "x509", "-req", "-in", "request.pem", *sign, "-out", "cert.pem"])
+    return directory
+
+
+@pytest.fixture(scope="session")
 def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Servers of their own with a daemon, for the whole session. Tests take `site`, which cleans it up."""
     with Servers() as servers, Daemon(servers, tmp_path_factory.mktemp("site") / "state") as daemon:
@@ -83,16 +96,3 @@ def site(shared_site: Site) -> Iterator[Site]:
     yield shared_site
     print(shared_site.daemon.log.read_bytes()[logged:].decode())
     shared_site.clean()
-
-
-@pytest.fixture(scope="session")
-def pki(tmp_path_factory) -> Path:
-    """A certificate authority, and a key and certificate signed by it."""
-    directory = tmp_path_factory.mktemp("pki")
-    openssl = partial(subprocess.run, cwd=directory, check=True, capture_output=True)
-    ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    openssl(["openssl", "req", "-x509", *ec, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca", "-days", "2"])
-    openssl(["openssl", "req", *ec, "-keyout", "key.pem", "-out", "request.pem", "-subj", "/CN=127.0.0.1"])
-    sign = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"]
-    openssl(["openssl", "x509", "-req", "-in", "request.pem", *sign, "-out", "cert.pem"])
-    return directory

@@ -16,6 +16,7 @@ import pytest
 from sites import Answer, Site
 from stores import active, in_ledger, logged, restart, specs, state, stores_agree
 from support import wait_until
+from witnesses import Crowd, told_the_truth
 
 from ovnreserve.cli.client import Client
 from ovnreserve.cli.errors import CommandError, StatusError
@@ -49,49 +50,6 @@ def while_it_works(site: Site, work: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-class Crowd:
-    """Applies and deletes in bulk, over and over, and knows what was acknowledged."""
-
-    def __init__(self, site: Site, switch: str, dice: random.Random) -> None:
-        self.kept: dict[str, tuple[str, str, str]] = {}
-        self.released: set[str] = set()
-        self.unknown: set[str] = set()
-        self._site, self._switch, self._dice = site, switch, dice
-        self._client = site.new_client()
-
-    def run(self) -> None:
-        """Until the daemon is gone."""
-        try:
-            while True:
-                self._apply()
-                self._delete()
-        except CommandError:
-            self._client.close()
-
-    def _apply(self) -> None:
-        documents = [self._site.document(self._switch) for _ in range(self._dice.randint(1, 60))]
-        names = {document["metadata"]["name"] for document in documents}
-        self.unknown |= names
-        results = self._bulk("apply", documents)
-        for result in results:
-            if result["result"] == "created":
-                self.kept |= specs([result["object"]])
-        self.unknown -= self.kept.keys()
-
-    def _delete(self) -> None:
-        some = self._dice.sample(sorted(self.kept), len(self.kept) // 3)
-        self.unknown.update(some)
-        for name in some:
-            del self.kept[name]
-        results = self._bulk("delete", [{"kind": "IP", "metadata": {"name": name}} for name in some])
-        gone = {name for name, result in zip(some, results, strict=True) if result["result"] == "deleted"}
-        self.released |= gone
-        self.unknown -= gone
-
-    def _bulk(self, verb: str, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return self._client.post("/apis/ovnreserve.io/v1/bulk", {"verb": verb, "items": items})["results"]
-
-
 def test_killed_at_any_moment_what_was_acknowledged_is_true(own: Site) -> None:
     seed = time.time_ns()
     print(f"seed {seed}")
@@ -104,20 +62,16 @@ def test_killed_at_any_moment_what_was_acknowledged_is_true(own: Site) -> None:
         moment.wait(dice.uniform(0, 0.05))
         own.daemon.kill()
         thread.join()
-        came = dice.choice(sorted(crowd.kept))
+        came = dice.choice(sorted(crowd.held))
         own.nb("--may-exist", "lsp-add", switch, came, "--", "lsp-set-addresses", came, "dynamic")
         restart(own)
 
         shown = stores_agree(own, switch, THEIRS)
-        assert {name: shown.get(name) for name in crowd.kept} == crowd.kept
-        assert not crowd.released & shown.keys()
-        assert shown.keys() <= crowd.kept.keys() | crowd.unknown
-        # What nobody was told of is known now.
-        crowd.kept = shown
-        crowd.unknown.clear()
-        bound = crowd.kept[came]
+        told_the_truth([crowd], shown)
+        crowd.learn(shown)
+        bound = crowd.held[came]
         wait_until(lambda came=came, bound=bound: own.addresses(came) == {f"{bound[2]} {bound[1]}"}, what="bound")
-    assert crowd.kept
+    assert crowd.held
     assert crowd.released
 
 

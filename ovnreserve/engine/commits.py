@@ -222,10 +222,11 @@ class Commits:
         return Answer(plan.result, r, plan.warnings)
 
     def _unknown(self, batch: Batch) -> None:
-        """The connection broke. What is in the ledger stands until the stores are compared; then the requests are
-        looked at again.
+        """The connection broke, or the schema was converted. What is in the ledger stands until the stores are
+        compared; then the requests are looked at again.
         """
         _log.warning("outcome_unknown", requests=len(batch.planned))
+        self.must_compare = True
         batch.undo_released()
         for work, plan in batch.planned:
             self._tasks.done(work)

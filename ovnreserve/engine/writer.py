@@ -316,12 +316,13 @@ class Engine:
         unfinished = not self._ledger.is_complete and not self._tasks.is_catching_up and self._was_catching_up
         self._was_catching_up = self._tasks.is_catching_up
         if news or won or timer or unfinished or self._commits.must_compare or self._somebody_worked():
-            if self.published.state != "foreign":
+            if (news or won) and self.published.state != "foreign":
                 self._set_state("syncing")
             if news and self._is_foreign():
                 return
             dumps = northbound.dumps
             if not self._settlement.write() or not self._compare():
+                self._set_state("syncing")  # and nothing is decided
                 return
             self._compared = dumps
             self._commits.must_compare = False

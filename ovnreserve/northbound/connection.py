@@ -1,7 +1,8 @@
 """The connection to the northbound database: a state machine that the engine's loop drives, and never blocks.
 
     waiting --schema fetched--> connecting --monitor reply--> monitoring
-       ^                            └──<── connection lost, reconnected by itself ──┘
+       ^                   ^        └──<── connection lost, reconnected by itself ──┘
+       │                   └── the schema has been converted: begin anew with what is there now
        └── the schema lacks what we need
 
 python-ovs' Idl (through ovsdbapp's) does what it is good at: remotes and reconnects, the leader of a cluster,
@@ -12,12 +13,13 @@ on their way to it and go to our replica, which is several times cheaper and for
 from __future__ import annotations
 
 import enum
+import json
 import math
 import select
 import socket
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import ovs.db.idl
 import ovs.jsonrpc
@@ -29,7 +31,7 @@ from ovsdbapp.backend.ovs_idl.connection import OvsdbIdl
 from ovnreserve.model.pace import Beat, no_beat
 from ovnreserve.model.reservation import KIND, KIND_LEDGER, KIND_RESERVATION
 from ovnreserve.northbound.replica import Replica
-from ovnreserve.northbound.schema import SchemaRequest, UnsupportedSchema, helper_for
+from ovnreserve.northbound.schema import DATABASE, SchemaRequest, UnsupportedSchema, columns_in, helper_for
 from ovnreserve.northbound.transactions import Operations
 from ovnreserve.northbound.wire import Session, parse_remotes
 
@@ -85,13 +87,20 @@ class _TappedSession(Session):
 class _Idl(OvsdbIdl):  # type: ignore[misc]
     """The Idl whose rows are our replica's."""
 
-    def __init__(self, remote: str, helper: ovs.db.idl.SchemaHelper, replica: Replica, *, leader_only: bool) -> None:
-        super().__init__(remote, helper, leader_only=leader_only)
+    def __init__(self, remote: str, schema: dict[str, Any], replica: Replica, *, leader_only: bool) -> None:
+        """UnsupportedSchema if the schema lacks what we need."""
+        super().__init__(remote, helper_for(schema), leader_only=leader_only)
         self._session: _TappedSession = _TappedSession.like(self._session)
         self._session.tap = self._tap
         self._replica = replica
         self.dumps = 0
         """How many times the whole contents were received."""
+        self.converted: dict[str, Any] | None = None
+        """The schema that the server has now, if that is not the one this was made for."""
+        self._made_for = schema
+        self._cluster = ""
+        self._server: dict[str, Any] = {}
+        """What the server says of our database."""
         kinds = [[["external_ids", "includes", ["map", [[KIND, kind]]]]] for kind in (KIND_RESERVATION, KIND_LEDGER)]
         self.cond_change("DNS", [clause for [clause] in kinds])
         self.sync_conditions()
@@ -109,6 +118,8 @@ class _Idl(OvsdbIdl):  # type: ignore[misc]
                 self._take_update(message)
             elif message.type == ovs.jsonrpc.Message.T_REPLY and message.id == self._monitor_request_id:
                 self._take_dump(message)
+            elif message.type == ovs.jsonrpc.Message.T_REPLY and message.id == self._server_monitor_request_id:
+                self._take_server(message.result)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             # Our copy is no longer the server's: start again from a full dump.
             _log.exception("northbound_update_unreadable", error=str(error))
@@ -120,9 +131,45 @@ class _Idl(OvsdbIdl):  # type: ignore[misc]
         if message.method == "update3" and len(params) == 3:
             self._replica.update(params[2])
             params[2] = {}
-        elif message.method == "update2" and len(params) == 2 and params[0] != str(self.server_monitor_uuid):
-            self._replica.update(params[1])
-            params[1] = {}
+        elif message.method == "update2" and len(params) == 2:
+            if params[0] == str(self.server_monitor_uuid):
+                self._take_server(params[1])
+            else:
+                self._replica.update(params[1])
+                params[1] = {}
+
+    def _take_server(self, updates: dict[str, Any]) -> None:
+        """What the server says of our database, ovsdb-server(5): its schema, and the cluster it belongs to."""
+        for update in updates.get("Database", {}).values():
+            values = update.get("modify") or update.get("insert") or update.get("initial") or {}
+            if values.get("name", DATABASE) != DATABASE:
+                continue
+            self._server |= values
+            schema = values.get("schema")
+            if isinstance(schema, str):  # the empty set while it has not joined its cluster
+                found = json.loads(schema)
+                same = found.get("version") == self._made_for.get("version")
+                self.converted = None if same and columns_in(found) == columns_in(self._made_for) else found
+            match values.get("cid"):
+                case ["uuid", cid] if cid != self._cluster:
+                    # Built anew from a backup, it counts from the beginning; python-ovs would call it stale for ever.
+                    self._min_index = 0
+                    self._cluster = cid
+
+    def force_reconnect(self) -> None:
+        """As python-ovs does when it does not want this server; and tell why."""
+        super().force_reconnect()
+        server = self._server
+        if server.get("model") == "clustered":
+            if not isinstance(server.get("schema"), str):
+                why = "it has not joined its cluster"
+            elif not server.get("connected"):
+                why = "it is disconnected from its cluster"
+            elif self.leader_only and not server.get("leader"):
+                why = "it is not the leader of its cluster"
+            else:
+                why = "it is behind its cluster"
+            self.session.reconnect.why_closed = why
 
     def _take_dump(self, message: ovs.jsonrpc.Message) -> None:
         if self.state == self.IDL_S_DATA_MONITOR_COND_SINCE_REQUESTED:
@@ -147,7 +194,7 @@ class Outcome(enum.Enum):
     NOT_SENT = "not sent"
     """There is no connection, or no lock."""
     UNKNOWN = "unknown"
-    """The connection broke before the reply. It may have been committed; look."""
+    """The connection broke before the reply, or the server stopped following it. It may have been committed; look."""
     FAILED = "failed"
     """The server did not accept it; `error` says why."""
 
@@ -161,6 +208,7 @@ class Transaction(ovs.db.idl.Transaction):  # type: ignore[misc]
         self._sequence = idl.session.get_seqno()
         self._offset = 1 if idl.lock_name else 0
         self._replied = False
+        self._canceled = False
         self.culprit = ""
         self.error = ""
         for operation in operations.operations:
@@ -168,6 +216,8 @@ class Transaction(ovs.db.idl.Transaction):  # type: ignore[misc]
 
     def outcome(self) -> Outcome:
         status = self.commit()
+        if self._canceled:
+            return Outcome.UNKNOWN
         match status:
             case self.SUCCESS | self.UNCHANGED:
                 return Outcome.COMMITTED
@@ -184,6 +234,10 @@ class Transaction(ovs.db.idl.Transaction):  # type: ignore[misc]
 
     def _process_reply(self, message: ovs.jsonrpc.Message) -> None:
         self._replied = True
+        # The only error to a "transact" is "canceled" (RFC 7047, 4.1.3): the server stops following the transaction,
+        # as it does for all that are under way when the schema is converted, but what it has sent to the other members
+        # of its cluster may still be committed (ovsdb/trigger.c, ovsdb_trigger_cancel).
+        self._canceled = message.type == ovs.jsonrpc.Message.T_ERROR
         super()._process_reply(message)
         results = message.result if isinstance(message.result, list) else []
         for index, result in enumerate(results):
@@ -208,6 +262,7 @@ class Northbound:
         self._idl: _Idl | None = None
         self._request: SchemaRequest | None = None
         self._retry_at = 0.0
+        self._dumps_before = 0
 
     def run(self) -> None:
         """Receive and send what can be. Afterwards `replica.take_changes()` tells what is new."""
@@ -215,6 +270,12 @@ class Northbound:
             self._fetch_schema()
         if self._idl is not None:
             self._idl.run()
+            if (schema := self._idl.converted) is not None:
+                _log.info("northbound_schema_changed", version=schema.get("version", ""), before=self.schema_version)
+                self._dumps_before = self.dumps
+                self._idl.close()
+                self._idl = None
+                self._connect(schema)
 
     def block(self, wake: int, seconds: float) -> None:
         """Sleep until there is something for `run`, the file descriptor `wake` is readable, or the time is over."""
@@ -246,8 +307,11 @@ class Northbound:
             return
         self._request.close()
         self._request = None
+        self._connect(schema)
+
+    def _connect(self, schema: dict[str, Any]) -> None:
         try:
-            helper = helper_for(schema)
+            self._idl = _Idl(self.remote, schema, self.replica, leader_only=self._leader_only)
         except UnsupportedSchema as error:
             if str(error) != self.problem:
                 _log.error("northbound_schema_unsupported", error=str(error))
@@ -256,7 +320,6 @@ class Northbound:
             return
         self.problem = ""
         self.schema_version = str(schema.get("version", ""))
-        self._idl = _Idl(self.remote, helper, self.replica, leader_only=self._leader_only)
         self._idl.set_lock(LOCK)
 
     @property
@@ -268,7 +331,7 @@ class Northbound:
     @property
     def dumps(self) -> int:
         """Grows with each full dump: what is known by then has to be compared as a whole."""
-        return self._idl.dumps if self._idl is not None else 0
+        return self._dumps_before + (self._idl.dumps if self._idl is not None else 0)
 
     def contend(self, wanted: bool) -> None:
         """Ask for the lock, as from the start, or leave it to others."""

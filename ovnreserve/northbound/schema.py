@@ -107,19 +107,27 @@ def helper_for(schema: dict[str, Any]) -> ovs.db.idl.SchemaHelper:
 
     UnsupportedSchema if a required one is missing. `schema` is the answer to get_schema, and stays as it is.
     """
-    tables: dict[str, Any] = schema["tables"]
-    there = {table: tables[table].get("columns", {}) for table in COLUMNS if table in tables}
+    there = columns_in(schema)
     missing = tuple(
         f"{table}.{column}"
         for table, columns in REQUIRED.items()
         for column in sorted(columns)
-        if column not in there.get(table, {})
+        if column not in there.get(table, ())
     )
     if missing:
         raise UnsupportedSchema(str(schema.get("version", "")), missing)
     helper = ovs.db.idl.SchemaHelper(schema_json=schema)
-    for table, columns in COLUMNS.items():
-        ours = [column for column in columns if column in there.get(table, {})]
-        if ours:  # no columns would mean all of them
-            helper.register_columns(table, ours)
+    for table, columns in there.items():
+        if columns:  # none would mean all of them
+            helper.register_columns(table, columns)
     return helper
+
+
+def columns_in(schema: dict[str, Any]) -> dict[str, list[str]]:
+    """By table, those of our columns that the schema has."""
+    tables: dict[str, Any] = schema["tables"]
+    return {
+        table: [column for column in columns if column in tables[table].get("columns", {})]
+        for table, columns in COLUMNS.items()
+        if table in tables
+    }
