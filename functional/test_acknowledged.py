@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sites import Site
-from stores import in_ledger, restart, state, stores_agree
+from stores import active, in_ledger, restart, state, stores_agree
 from support import wait_until
 
 from ovnreserve.cli.errors import CommandError
@@ -125,3 +125,41 @@ def test_what_another_daemon_has_superseded_is_not_acknowledged(own: Site, stand
     wait_until(lambda: state(own) == "standby", 20, what="it follows")
     assert stores_agree(standby, switch).keys() == {kept.name, made.name}
     assert "tier" not in standby.ip(kept.name)["metadata"]["labels"]
+
+
+@pytest.mark.parametrize("what", ["a reservation", "a label", "a release"])
+def test_an_intent_of_before_is_given_up_once_another_daemon_has_worked(own: Site, standby: Site, what: str) -> None:
+    """The daemon is standby by then and follows. What it had not committed is not carried out when it is active again,
+    for those it was meant for have long asked the other one.
+    """
+    switch = own.switch()
+    kept = own.reserve(switch)
+    wait_until(lambda: standby.ip(kept.name), what="the standby follows")
+    verb, document = "apply", own.document(switch, "new")
+    if what == "a label":
+        document = with_label(kept.ip, "gold")
+    elif what == "a release":
+        verb, document = "delete", kept.ip
+    wait_until(lambda: len(in_ledger(own)) == 1, what="it is settled")
+    wal = own.daemon.state_dir / "ledger.db-wal"
+    size = wal.stat().st_size
+    own.servers.nb_server.pause()
+    answers: list[Answer] = []
+    asked = threading.Thread(target=lambda: answers.extend(own.bulk(verb, [document])))
+    asked.start()
+    wait_until(lambda: wal.stat().st_size > size, what="it is in the ledger")
+    own.daemon.pause()
+    own.servers.nb_server.kill()
+    own.servers.nb_server.start()
+    wait_until(lambda: state(standby) == "active", 20, what="the standby has taken over")
+    own.daemon.resume()
+    client = own.new_client()
+    wait_until(lambda: client.get("/apis/ovnreserve.io/v1/status")["state"] == "standby", 20, what="it has come back")
+    made = standby.reserve(switch)
+    asked.join()
+    [answer] = answers
+    assert answer.code == 503
+    standby.daemon.stop()
+    active(own)
+    assert stores_agree(own, switch).keys() == {kept.name, made.name}
+    assert "tier" not in own.ip(kept.name)["metadata"]["labels"]

@@ -50,7 +50,7 @@ from ovnreserve.model.topology import Port
 from ovnreserve.northbound.connection import Northbound
 from ovnreserve.plan import revision
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
-from ovnreserve.plan.reconcile import is_foreign
+from ovnreserve.plan.reconcile import Verdicts, is_foreign
 from ovnreserve.plan.reserve import plan_apply, plan_create
 from ovnreserve.plan.update import Patch, plan_patch
 from ovnreserve.plan.world import World
@@ -122,6 +122,8 @@ class Engine:
         self._batch: Batch | None = None
         self._compared = 0
         self._compare_at = float("inf")
+        self._intents: set[str] = set()
+        """Names for which the ledger has what the database was not seen to have, since the stores were compared."""
         self._agreed: str | None = None
         """The text of the ledger row that ledger and database have agreed on."""
         self._was_catching_up = False
@@ -361,6 +363,7 @@ class Engine:
         if compared is None:
             return False
         verdicts, names = compared
+        self._note_intents(verdicts)
         self._tasks.follow(verdicts)
         if self._ledger.is_complete and self._ledger.published != self._ledger.vector:
             self._tasks.publish_revision()
@@ -371,14 +374,27 @@ class Engine:
         return True
 
     def _follow(self, names: set[str]) -> None:
-        """As standby: take what the active daemon did to the records of that name."""
+        """As standby: take what the active daemon did to the records of that name. Once it has worked, what we had not
+        committed ourselves is given up, whatever it is for: afterwards nothing would tell that somebody had.
+        """
+        names = names | self._intents
         compared = compare_stores(self._ledger, self._northbound.replica, self.world, self._quarantine, names)
         if compared is None:
             self._commits.must_compare = True
             return
+        self._note_intents(compared[0])
         self._settlement.soon()
         self._publisher.changed(compared[1])
         self.published.revision = dict(self._ledger.vector)
+
+    def _note_intents(self, verdicts: Verdicts) -> None:
+        """Of what is left to do, what the database was never seen to have."""
+        vector, reservations = self._ledger.vector, self.world.reservations
+        self._intents = {
+            name
+            for name in (*verdicts.resume, *verdicts.release)
+            if name in reservations and not revision.covers(vector, reservations[name].written)
+        }
 
     def _set_state(self, state: str, problem: str = "") -> None:
         published = self.published
