@@ -1,4 +1,4 @@
-"""ovnreserved on a machine whose clock jumps: `faulty_clock.py FILE ARGUMENT...`, FILE saying by how many seconds.
+"""ovnreserved on a machine whose clock jumps: its arguments come after a FILE that says by how many seconds.
 
 Only the wall clock does; whoever steps a real clock does not step CLOCK_MONOTONIC either.
 """
@@ -26,7 +26,9 @@ class DaemonWithClock(Daemon):
         super().__init__(servers, state_dir, *arguments)
         self._shift = servers.run_dir / "clock"
         self.jump(0)
-        self.command = (sys.executable, __file__, str(self._shift), *self.command[3:])
+        # By -c, so that it finds the package where the daemon of other tests finds it.
+        run = f"import runpy; runpy.run_path({__file__!r}, run_name='__main__')"
+        self.command = (sys.executable, "-c", run, str(self._shift), *self.command[3:])
 
     def jump(self, seconds: float) -> None:
         new = self._shift.with_suffix(".new")

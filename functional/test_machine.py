@@ -609,7 +609,7 @@ def test_a_flood_of_requests_while_the_database_hangs_is_answered_in_bounded_mem
     path = own.daemon.client_environment["OVNRESERVE_SERVER"]
     documents = [own.document(switch, f"{{}}-{number}") for number in range(5000)]
     template = json.dumps({"verb": "apply", "items": documents})
-    bulk = "/apis/ovnreserve.io/v1/bulk?timeout=5"
+    bulk = "/apis/ovnreserve.io/v1/bulk?timeout=2"
     answered: list[bytes] = []
     own.servers.nb_server.pause()
 

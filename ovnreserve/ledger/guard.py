@@ -26,7 +26,8 @@ fills it. What is found later ends the daemon, which is not to answer from it; t
 SQLite keeps no checksums: a value that was changed into another valid one is found only where an index has it too.
 
 **Deleted or replaced while it is open.** SQLite would go on writing into a file that nobody will find again. So after
-each commit the names are looked up (5.5 us for the three): they have to lead to the files that were opened.
+each commit the three names are looked up: they have to lead to the files that were opened. (With writing the line that
+is 10 us, of 190 for a commit with an fsync of 150.)
 """
 
 from __future__ import annotations
