@@ -189,6 +189,7 @@ class Commits:
         self._tasks.look_after(batch.names, batch.switches)
         self._publisher.committed(held)
         self._publisher.changed(work.name for work, _plan in batch.planned)
+        self._publisher.changed(e.name for e in entries)  # whom a repair of a switch withheld
         self._publisher.subnets_changed(batch.switches)
         self._published.revision = self._ledger.vector
         if releasing:
