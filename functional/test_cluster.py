@@ -324,7 +324,7 @@ def test_a_member_that_is_behind_is_left_and_used_when_it_has_caught_up(
         cluster.mend()
         wait_until(lambda: specs(other.ips()) == specs(answer.ip for answer in told), LONG, what="it has caught up")
         wait_until(lambda: state(other) == "active", LONG, what="it works")
-        told.append(other.reserve(switch))
+        told.append(other.reserve(switch, "late"))
         assert told[-1].result == "created"
         wait_until(lambda: len(site.ips()) == len(told), LONG, what="the first has seen it")
         assert stores_agree(site, switch) == specs(answer.ip for answer in told)
