@@ -90,12 +90,16 @@ class Asking(threading.Thread):
     def __init__(self, site: Site, ask: Callable[[Site], Answer]) -> None:
         super().__init__()
         self.answer: Answer | None = None
+        self.seconds = 0.0
+        """How long the answer took."""
         self._site = Site(site.servers, site.daemon)
         self._ask = ask
         self.start()
 
     def run(self) -> None:
+        begun = time.monotonic()
         self.answer = self._ask(self._site)
+        self.seconds = time.monotonic() - begun
 
     def come(self) -> Answer:
         self.join(60)
@@ -429,3 +433,70 @@ def test_a_line_that_goes_dead_is_said_to_be_so_and_asking_again_settles_it(site
     again = site.apply(document)
     assert again.result == "unchanged", again
     assert stores_agree(site, switch) == specs([first.ip, again.ip])
+
+
+# ---- the server hangs ----------------------------------------------------------------------------------------------
+
+PAUSE = 30.0
+"""Seconds that the server is stopped: the daemon's probe gives it up after 10, and then again after another 10."""
+
+
+@pytest.fixture
+def own(servers: Servers, daemon: Daemon) -> Site:
+    """A site of this test's own, whose parts may be stopped, killed and paused."""
+    return Site(servers, daemon)
+
+
+def clear(answer: Answer) -> bool:
+    """Does the refusal say what is true of the database?"""
+    return {503: "nothing was changed", 504: "may still be done"}.get(answer.code, "(none)") in answer.message
+
+
+def test_a_database_that_hangs_for_half_a_minute(own: Site) -> None:
+    """Writers with different timeouts each have a clear answer in time, readers at once, and in the end all is true."""
+    switch = own.switch()
+    first, leaving = own.reserve(switch), own.reserve(switch)
+    own.servers.nb_server.pause()
+    until = time.monotonic() + PAUSE
+    writers: dict[str, tuple[float, Asking]] = {}
+    documents = []
+
+    def write(timeout: float) -> None:
+        document = own.document(switch)
+        documents.append(document)
+        asking = Asking(own, lambda asker: asker.create(document, f"?timeout={timeout:g}"))
+        writers[document["metadata"]["name"]] = timeout, asking
+
+    for timeout in (0.5, 2, 8, 15, 60):
+        write(timeout)
+    deleting = Asking(own, lambda asker: asker.bulk("delete", [leaving.ip])[0])
+    slowest = 0.0
+    while (now := time.monotonic()) < until:
+        end = min(until, now + 2)
+        slowest = max(slowest, slowest_read(own, switch, first.name, lambda end=end: time.monotonic() < end))
+        write(1 + len(writers) % 3)
+    own.servers.nb_server.resume()
+    active(own)
+    assert own.reserve(switch).result == "created"
+
+    codes = set()
+    for name, (timeout, asking) in writers.items():
+        answer = asking.come()
+        assert asking.seconds < timeout + 1, (name, timeout, asking.seconds, answer)
+        assert answer.result == "created" or clear(answer), answer
+        if answer.code != 504:
+            assert (own.ip(name) is not None) == (answer.result == "created"), (name, answer)
+        codes.add(answer.code)
+    assert codes >= {503, 504}
+    answer = deleting.come()
+    assert answer.result == "deleted" or clear(answer), answer
+    assert slowest < READ_WITHIN
+    print(f"{len(writers)} writers, codes {codes}; the slowest read took {slowest:.2f} s")
+
+    again = own.bulk("apply", documents)
+    assert {answer.result for answer in again} <= {"created", "unchanged"}
+    own.bulk("delete", [leaving.ip])
+    gone(own, leaving.name)
+    shown = stores_agree(own, switch)
+    assert shown.keys() >= {first.name, *writers}
+    assert shown == specs(own.ips())
