@@ -225,6 +225,22 @@ def test_a_release_is_acknowledged_only_when_the_database_has_it(site: Site, pro
     gone(site, answer.name)
 
 
+def test_a_release_is_not_shown_as_done_before_the_database_has_done_it(site: Site, proxy: Proxy) -> None:
+    """Not even where ovn-northd's answer comes together with the reply to the first transaction."""
+    answer = site.reserve(site.switch())
+    there: list[bool] = []
+    freed = proxy.between("free ", lambda: there.append(site.ip(answer.name) is not None))
+    begun = proxy.between("release ", site.daemon.pause)
+    asking = Asking(site, lambda asker: delete(asker, answer.name))
+    begun.wait()
+    site.nb("--wait=sb", "sync")
+    site.daemon.resume()
+    asking.come()
+    freed.wait()
+    assert there == [True]
+    gone(site, answer.name)
+
+
 def test_a_repair_cut_in_mid_transaction_is_done(site: Site, cut: Callable[[str], Meeting]) -> None:
     switch = site.switch()
     answers = [site.reserve(switch) for _ in range(2)]
@@ -647,8 +663,8 @@ def meanwhile(site: Site, switch: str, name: str, ports: int, work: Callable[[],
     writes = []
 
     def write(asker: Site) -> None:
-        for number, timeout in enumerate(itertools.cycle((2, 20))):
-            document = asker.document(switch, f"writer-{work.__name__}-{number}")
+        for timeout in itertools.cycle((2, 20)):
+            document = asker.document(switch, f"writer-{time.monotonic_ns()}")
             begun = time.monotonic()
             answer = asker.create(document, f"?timeout={timeout}")
             writes.append(time.monotonic() - begun)

@@ -104,7 +104,7 @@ class Commits:
                 return
             points.reached(Point.INTENDED, batch.all_steps)
         self._world.beat()
-        # What is being released is there until the database says that it is gone.
+        self._publisher.leaving = frozenset(work.name for work, plan in batch.planned if plan.result == "released")
         self._publisher.changed(work.name for work, plan in batch.planned if plan.result != "released")
         operations = Operations(self._northbound.replica, self._northbound.writer)
         if needs_northbound:
@@ -137,6 +137,7 @@ class Commits:
         if outcome is Outcome.PENDING:
             return
         self.batch = None
+        self._publisher.leaving = frozenset()
         culprit, error = batch.transaction.culprit, batch.transaction.error
         match outcome:
             case Outcome.COMMITTED:

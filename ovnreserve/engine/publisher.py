@@ -26,6 +26,8 @@ class Publisher:
         self._world = world
         self._published = published
         self._next_version = next_version
+        self.leaving: frozenset[str] = frozenset()
+        """Reservations whose end is under way: they are there until the database says that they are gone."""
         self._ips: set[str] = set()
         self._subnets: set[str] = set()
         self._enforced: set[str] = set()
@@ -98,11 +100,12 @@ class Publisher:
             if name in reservations:
                 self._enforced.add(name)
                 self._ips.add(name)
-        if not self._ips:
+        names = self._ips - self.leaving
+        if not names:
             return
         ips = self._published.ips
         now = time.time()
-        for name in paced(self._ips, self._world.beat):
+        for name in paced(names, self._world.beat):
             r = reservations.get(name)
             before = ips.get(name)
             if r is None:
@@ -116,7 +119,7 @@ class Publisher:
             elif before is not None and before[1].lost is not None:
                 self.committed((name,))
             self._remarks.extend(remarks(name, before[1] if before else None, seen))
-        self._ips.clear()
+        self._ips &= self.leaving
         self._published.version = self._next_version()
 
     def take_remarks(self) -> list[Event]:
