@@ -13,6 +13,7 @@ from ovnreserve.model.addresses import parse_v4
 from ovnreserve.model.errors import NotFound
 from ovnreserve.model.reservation import RECORD, Reservation, State, external_ids_of
 from ovnreserve.model.steps import Barrier, DropRecord, PutRecord, Step, UpdateRecord, WriteAddresses, WriteExcludes
+from ovnreserve.plan.outcome import Plan
 from ovnreserve.plan.reconcile import Verdicts
 
 NAME = "vm-1.default"
@@ -215,8 +216,16 @@ def test_what_a_comparison_asks_for_is_done_and_every_port_and_switch_looked_at(
     site.tasks.follow(NOTHING._replace(resume=[NAME], finish=["going.default"], remove=[stray]))
     kinds = site.planned()
     assert sorted(kinds, key=str) == sorted(
-        [[PutRecord, WriteAddresses], [WriteAddresses], [DropRecord], [DropRecord], [WriteExcludes]], key=str
+        [[PutRecord, WriteAddresses], [WriteAddresses], [Barrier], [DropRecord], [WriteExcludes]], key=str
     )
+
+
+def test_a_release_that_is_found_waits_for_northd_before_its_end() -> None:
+    """Whoever began it may have died before ovn-northd had seen that."""
+    site = Site(state=State.RELEASING, deleted=5)
+    site.tasks.follow(NOTHING._replace(finish=[NAME]))
+    [work] = site.take()
+    assert work.plan(context()) == Plan("deleted", site.r, (Barrier(),))
 
 
 def test_a_release_of_which_the_first_transaction_was_lost_begins_again() -> None:

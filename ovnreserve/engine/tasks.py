@@ -29,7 +29,7 @@ from ovnreserve.plan.bind import judge, plan_bind
 from ovnreserve.plan.outcome import Context, Plan
 from ovnreserve.plan.reconcile import Verdicts
 from ovnreserve.plan.rehome import new_home, plan_rehome
-from ovnreserve.plan.release import plan_finish, plan_release
+from ovnreserve.plan.release import plan_await, plan_finish, plan_release
 from ovnreserve.plan.repair import is_written, plan_repair, plan_resume
 from ovnreserve.plan.world import Touched, World
 
@@ -113,7 +113,8 @@ class Tasks:
                 self._add("resume", name, partial(self._resume, name))
         for name in verdicts.release:
             self._add("release", name, partial(self._release_again, name))
-        self.release_seen(r for name in verdicts.finish if (r := self._held(name, State.RELEASING)) is not None)
+        for name in verdicts.finish:
+            self._add("await", name, partial(self._await, name))
         for r in verdicts.remove:
             self._add("remove", r.uid, partial(self._remove, r))
         self._homeless |= self._world.homeless()
@@ -215,6 +216,11 @@ class Tasks:
     def _release_again(self, name: str, context: Context) -> Plan:
         r = self._held(name, State.RELEASING)
         return plan_release(self._world, r, context, again=True) if r is not None else _NOTHING
+
+    def _await(self, name: str, _context: Context) -> Plan:
+        """Whether ovn-northd has seen the first transaction is not known: ask it."""
+        r = self._held(name, State.RELEASING)
+        return plan_await(r) if r is not None else _NOTHING
 
     def _held(self, name: str, *states: State) -> Reservation | None:
         r = self._world.reservations.get(name)

@@ -3,7 +3,7 @@
     held --(1) delete the port, mark the record--> releasing --sb_cfg passes--> (2) drop record and address --> gone
 
 One transaction would not do: ovn-northd may hand the address out while chassis still forward the old port's packets.
-Whoever finds a record marked as releasing, after whatever crash, goes on with the second.
+Whoever finds a record marked as releasing, after whatever crash, has ovn-northd answer and goes on with the second.
 """
 
 from __future__ import annotations
@@ -44,6 +44,11 @@ def plan_release(world: World, r: Reservation, context: Context, *, again: bool 
             )
         steps.append(DeletePort(port.uuid, port.switch, seen(port)))
     return Plan("deleted", releasing, (*steps, Barrier()), (event,))
+
+
+def plan_await(r: Reservation) -> Plan:
+    """Between the two: somebody has found that the first is done, and has ovn-northd answer before the second."""
+    return Plan("deleted", r, (Barrier(),))
 
 
 def plan_finish(r: Reservation) -> Plan:
