@@ -25,6 +25,7 @@ class Desk:
         self._loop = asyncio.get_running_loop()
         self._asked: dict[asyncio.Future[list[Answer]], float] = {}
         self._waking = False
+        self._over = False
         engine.deliver = self._deliver
         self._sweep()
 
@@ -56,10 +57,12 @@ class Desk:
         all who ask.
         """
         now = self._loop.time()
-        ended = self.engine.ended
+        if self.engine.ended and not self._over:
+            self._over = True  # what it has answered at the end is on its way
+            self._asked = {future: min(until, now + _SWEEP) for future, until in self._asked.items()}
         for future, until in self._asked.items():
-            if (ended or until <= now) and not future.done():
-                future.set_exception(OutcomeUnknown(_ENDED if ended else _HELD_UP))
+            if until <= now and not future.done():
+                future.set_exception(OutcomeUnknown(_ENDED if self._over else _HELD_UP))
         self._loop.call_later(_SWEEP, self._sweep)
 
 
