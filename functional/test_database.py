@@ -675,7 +675,11 @@ def meanwhile(site: Site, switch: str, name: str, ports: int, work: Callable[[],
 
     def change(asker: Site) -> None:
         work()
-        wait_until(lambda: asker.reserve(switch).result == "created", 60, what="all that came before is seen")
+        wait_until(
+            lambda: asker.reserve(switch, f"then-{time.monotonic_ns()}").result == "created",
+            60,
+            what="all that came before is seen",
+        )
         assert asker.client.get("/apis/ovnreserve.io/v1/status")["ports"] == ports
 
     writing, changing = Asking(site, write), Asking(site, change)
@@ -721,7 +725,7 @@ def test_a_hundred_thousand_rows_at_once_hold_nobody_up(servers: Servers, tmp_pa
         }
         print(*(f"{what}: {found}" for what, found in figures.items()), sep="\n")
         assert max(found.read for found in figures.values()) < BUSY_READ_WITHIN
-        assert site.reserve(switch).result == "created"
+        assert site.reserve(switch, "last").result == "created"
         assert figures["deleted"].memory < 0.85 * figures["changed"].memory
         assert all(ip["status"]["phase"] == "Reserved" for ip in site.ips())
         print(daemon.log.read_text())
