@@ -39,6 +39,7 @@ _log = structlog.get_logger(__name__)
 
 LOCK: Final = "ovnreserve"
 _RETRY_SCHEMA: Final = 5.0
+_RETRY_CHANGED: Final = 0.2
 _NO_TRANSACTION: Final = "00000000-0000-0000-0000-000000000000"
 
 
@@ -95,9 +96,10 @@ class _Idl(OvsdbIdl):  # type: ignore[misc]
         self._replica = replica
         self.dumps = 0
         """How many times the whole contents were received."""
-        self.converted: dict[str, Any] | None = None
-        """The schema that the server has now, if that is not the one this was made for."""
-        self._made_for = schema
+        self.outdated = False
+        """Has the server's schema changed since, or has it the database no more?"""
+        self._told: tuple[Any, ...] = ()
+        """What we need of the schema, as the server's _Server database told it first."""
         self._cluster = ""
         self._server: dict[str, Any] = {}
         """What the server says of our database."""
@@ -119,7 +121,11 @@ class _Idl(OvsdbIdl):  # type: ignore[misc]
             elif message.type == ovs.jsonrpc.Message.T_REPLY and message.id == self._monitor_request_id:
                 self._take_dump(message)
             elif message.type == ovs.jsonrpc.Message.T_REPLY and message.id == self._server_monitor_request_id:
+                self._server = {}
                 self._take_server(message.result)
+                self.outdated |= not self._server
+            elif message.type == ovs.jsonrpc.Message.T_ERROR and message.error != "unknown method":
+                self.outdated |= message.id == self._monitor_request_id  # a column of ours is there no more
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             # Our copy is no longer the server's: start again from a full dump.
             _log.exception("northbound_update_unreadable", error=str(error))
@@ -137,9 +143,15 @@ class _Idl(OvsdbIdl):  # type: ignore[misc]
             else:
                 self._replica.update(params[1])
                 params[1] = {}
+        elif message.method == "monitor_canceled":
+            self.outdated |= params[0] == str(self.uuid)
 
     def _take_server(self, updates: dict[str, Any]) -> None:
-        """What the server says of our database, ovsdb-server(5): its schema, and the cluster it belongs to."""
+        """What the server says of our database, ovsdb-server(5): its schema, and the cluster it belongs to.
+
+        The schema is compared with what was told before: where a database that is not clustered was converted, the old
+        one is told until the server is started again (measured, OVS 3.1), while it cancels what was monitored.
+        """
         for update in updates.get("Database", {}).values():
             values = update.get("modify") or update.get("insert") or update.get("initial") or {}
             if values.get("name", DATABASE) != DATABASE:
@@ -148,8 +160,9 @@ class _Idl(OvsdbIdl):  # type: ignore[misc]
             schema = values.get("schema")
             if isinstance(schema, str):  # the empty set while it has not joined its cluster
                 found = json.loads(schema)
-                same = found.get("version") == self._made_for.get("version")
-                self.converted = None if same and columns_in(found) == columns_in(self._made_for) else found
+                told = found.get("version"), columns_in(found)
+                self._told = self._told or told
+                self.outdated |= told != self._told
             match values.get("cid"):
                 case ["uuid", cid] if cid != self._cluster:
                     # Built anew from a backup, it counts from the beginning; python-ovs would call it stale for ever.
@@ -270,12 +283,12 @@ class Northbound:
             self._fetch_schema()
         if self._idl is not None:
             self._idl.run()
-            if (schema := self._idl.converted) is not None:
-                _log.info("northbound_schema_changed", version=schema.get("version", ""), before=self.schema_version)
+            if self._idl.outdated:
+                _log.info("northbound_schema_changed", before=self.schema_version)
                 self._dumps_before = self.dumps
                 self._idl.close()
                 self._idl = None
-                self._connect(schema)
+                self._retry_at = time.monotonic() + _RETRY_CHANGED
 
     def block(self, wake: int, seconds: float) -> None:
         """Sleep until there is something for `run`, the file descriptor `wake` is readable, or the time is over."""
