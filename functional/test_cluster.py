@@ -69,9 +69,7 @@ def active(site: Site) -> None:
 class Crowds:
     """Several clients at once, until the block ends: two that ask for one after the other, and one for many."""
 
-    def __init__(
-        self, site: Site, switch: str, *, prefix: str = "pod", sizes: tuple[int, ...] = (1, 2, 20)
-    ) -> None:
+    def __init__(self, site: Site, switch: str, *, prefix: str = "pod", sizes: tuple[int, ...] = (1, 2, 20)) -> None:
         """`prefix` begins the names of all Pods; `sizes` are how many each client asks for together at most."""
         seed = time.time_ns()
         print(f"seed {seed}")
