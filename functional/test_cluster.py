@@ -290,8 +290,8 @@ def test_of_two_daemons_one_works_whichever_member_leads(cluster: Cluster, site:
 def test_two_daemons_that_both_work_since_locks_are_per_server_do_each_other_no_harm(
     cluster: Cluster, site: Site, tmp_path: Path
 ) -> None:
-    """One is at the leader, the other at a follower, and both hold the lock. Who loses the race for the ledger row looks
-    again and tries again, so with more clients the farther one waits long.
+    """One is at the leader, the other at a follower, and both hold the lock. Who loses the race for the ledger row
+    looks again and tries again, so with more clients the farther one waits long.
     """
     switch = site.switch("10.16.0.0/16", exclude_ips=THEIRS)
     follower = cluster.others(cluster.leader())[0]
