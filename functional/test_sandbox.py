@@ -72,7 +72,7 @@ def test_the_printed_environment_leads_ovn_nbctl_and_ovnreserve_to_the_private_s
 def test_a_signal_stops_everything_and_leaves_no_process_and_no_directory(number):
     with sandbox() as (process, environment):
         directory = environment["OVN_RUNDIR"]
-        assert len(processes_of(directory)) == 4
+        assert len(processes_of(directory)) == 5  # with the daemon's watchdog
         process.send_signal(number)
         assert process.wait(30) == 0
     assert processes_of(directory) == []

@@ -14,6 +14,7 @@ from support import wait_until
 
 from ovnreserve.northbound.columns import COLUMNS, REQUIRED, Kind
 from ovnreserve.northbound.schema import DATABASE, SchemaRequest, UnsupportedSchema, helper_for
+from ovnreserve.sandbox import find_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,10 +56,11 @@ def private(tmp_path: Path) -> Iterator[Callable[[dict[str, Any]], str]]:
 
     def start(schema: dict[str, Any]) -> str:
         (tmp_path / "cut.ovsschema").write_text(json.dumps(schema))
-        subprocess.run(["ovsdb-tool", "create", "cut.db", "cut.ovsschema"], cwd=tmp_path, check=True)
+        subprocess.run([find_program("ovsdb-tool"), "create", "cut.db", "cut.ovsschema"], cwd=tmp_path, check=True)
         socket = tmp_path / "cut.sock"
         options = [f"--unixctl={tmp_path}/cut.ctl", f"--remote=punix:{socket}", "--no-chdir"]
-        started.append(subprocess.Popen(["ovsdb-server", "-vconsole:off", *options, "cut.db"], cwd=tmp_path))
+        command = [find_program("ovsdb-server"), "-vconsole:off", *options, "cut.db"]
+        started.append(subprocess.Popen(command, cwd=tmp_path))
         wait_until(socket.exists)
         return f"unix:{socket}"
 

@@ -172,6 +172,7 @@ class Engine:
                 self._block(self._pause())
             self._finish()
         except BaseException:
+            self._inbox.close(_FAILED)
             self._inbox.abandon(_FAILED)
             self._deliver()
             raise
