@@ -186,9 +186,9 @@ class Member:
         `_comment`, and tables of rows.
         """
         entries: dict[int, Any] = {}
-        for line in self.database.read_text().splitlines():
+        for line in self.database.read_text().split("\n"):
             record = json.loads(line) if line.startswith("{") else {}
-            if "index" in record:  # also where a new leader's first entry, which is empty, took the place of another
+            if "index" in record:  # whatever stood there or behind, nobody had agreed on
                 entries = {index: data for index, data in entries.items() if index < record["index"]}
                 entries[record["index"]] = record.get("data")
         return [data[1] for data in entries.values() if data and data[1]]
@@ -282,6 +282,19 @@ class Cluster(Servers):
         """As ovsdb-client convert does."""
         local = ",".join(member.local for member in self.members if member.answers)
         self._run("ovsdb-client", "convert", local, str(schema))
+
+    def rebuild(self) -> Member:
+        """As an administrator does who has lost two of three: a new cluster of one, from what one member has."""
+        first = self.members[0]
+        for member in self.members:
+            member.kill()
+        saved = self.run_dir / "saved.db"
+        self._run("ovsdb-tool", "cluster-to-standalone", str(saved), str(first.database))
+        first.database.unlink()
+        self._run("ovsdb-tool", "create-cluster", str(first.database), str(saved), first.address)
+        first.readdress()
+        first.start()
+        return first
 
     def _create_cluster(self) -> None:
         first, *others = self.members

@@ -172,17 +172,21 @@ class _Idl(OvsdbIdl):  # type: ignore[misc]
     def force_reconnect(self) -> None:
         """As python-ovs does when it does not want this server; and tell why."""
         super().force_reconnect()
-        server = self._server
-        if server.get("model") == "clustered":
-            if not isinstance(server.get("schema"), str):
-                why = "it has not joined its cluster"
-            elif not server.get("connected"):
-                why = "it is disconnected from its cluster"
-            elif self.leader_only and not server.get("leader"):
-                why = "it is not the leader of its cluster"
-            else:
-                why = "it is behind its cluster"
+        if why := self._why_unwanted():
             self.session.reconnect.why_closed = why
+
+    def _why_unwanted(self) -> str:
+        server = self._server  # without what has its default value, such as `connected` where it is not
+        if server.get("model") != "clustered":
+            return ""
+        if not isinstance(server.get("schema"), str):
+            return "it has not joined its cluster"
+        if not server.get("connected"):
+            return "it is disconnected from its cluster"
+        if self.leader_only and not server.get("leader"):
+            return "it is not the leader of its cluster"
+        index = server.get("index")
+        return "it is behind its cluster" if isinstance(index, int) and index < self._min_index else ""
 
     def _take_dump(self, message: ovs.jsonrpc.Message) -> None:
         if self.state == self.IDL_S_DATA_MONITOR_COND_SINCE_REQUESTED:
