@@ -409,6 +409,21 @@ def test_remotes_are_tried_in_turn(listener, tmp_path):
     session.close()
 
 
+def test_all_remotes_are_tried_each_second_and_not_one_of_them(listener, tmp_path, clock):
+    missing = [f"unix:{tmp_path}/{number}" for number in range(2)]
+    session = Session.to([*missing, name(listener)])
+    calls = 0
+    for _ in range(100):  # 10 s
+        session.run()
+        if session.is_connected():
+            listener.accept()[0].close()
+            calls += 1
+            session.force_reconnect("it is not the one")
+        clock.now += 100
+    session.close()
+    assert 7 <= calls <= 10
+
+
 def test_an_unreadable_certificate_is_an_error_of_the_session_not_an_exception(tmp_path, monkeypatch, clock):
     monkeypatch.setattr(ovs.stream.Stream, "_SSL_ca_cert_file", str(tmp_path / "ca.pem"))
     session = Session.to(["ssl:127.0.0.1:1"])

@@ -49,7 +49,7 @@ EOF: Final[int] = ovs.jsonrpc.EOF
 PROBE_INTERVAL: Final = 5000
 """Milliseconds of silence before the peer is asked for an echo, and again before it is given up."""
 MAX_BACKOFF: Final = 1000
-"""Milliseconds between two attempts to connect; python-ovs allows no less."""
+"""Milliseconds between two rounds of attempts to connect; python-ovs allows no less."""
 
 # More than a TLS record (16 kB), so that none is ever left over in the TLS layer, where poll() cannot see it.
 _RECEIVE: Final = 1 << 20
@@ -233,10 +233,13 @@ class Connection(ovs.jsonrpc.Connection):  # type: ignore[misc]
 
 
 class _Reconnect(ovs.reconnect.Reconnect):  # type: ignore[misc]
-    """Knows why there is no connection."""
+    """Knows why there is no connection, and waits once for each round of the remotes; python-ovs' waits before each of
+    them, so that in a cluster a new leader is found that many seconds later.
+    """
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, remotes: int) -> None:
         super().__init__(now)
+        self._remotes = remotes
         self.set_quiet(True)
         self.last_error = ""
         self.why_closed = _CLOSED
@@ -254,6 +257,8 @@ class _Reconnect(ovs.reconnect.Reconnect):  # type: ignore[misc]
         if self.state not in (ovs.reconnect.Reconnect.Backoff, ovs.reconnect.Reconnect.Void):
             self.last_error = f"{self.name}: database connection failed ({reason})"
         super().disconnected(now, error)
+        if self.backoff:
+            self.set_backoff_free_tries(self._remotes)
 
     def _reason(self, error: int) -> str:
         if error == EOF:
@@ -291,7 +296,7 @@ class Session(ovs.jsonrpc.Session):  # type: ignore[misc]
         `max_backoff` likewise, and below 1000 counts as 1000.
         """
         now = ovs.timeval.msec()
-        session = cls(_Reconnect(now), None, list(remotes))
+        session = cls(_Reconnect(now, len(remotes)), None, list(remotes))
         session.pick_remote()
         session.reconnect.enable(now)
         session.reconnect.set_backoff_free_tries(len(remotes))
