@@ -66,7 +66,7 @@ WAYS = {
 }
 
 
-def _pki(directory: Path) -> list[str]:
+def pki(directory: Path) -> list[str]:
     """The options of a key, a certificate and the authority that signed it, of the names that both sides know."""
     openssl = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     files = ["-keyout", f"{directory}/key.pem", "-out", f"{directory}/cert.pem", "-subj", "/CN=127.0.0.1"]
@@ -83,7 +83,7 @@ def _pair(way: Way) -> Iterator[tuple[Pair, Daemon]]:
     """Two daemons with a switch to reserve on, the first of them active."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ovnreserve-")))
-        tls = _pki(directory) if way.remote == "ssl" else []
+        tls = pki(directory) if way.remote == "ssl" else []
         remotes = ["pssl:0:127.0.0.1"] if tls else ["ptcp:0:127.0.0.1"]
         servers = stack.enter_context(Servers(extra_remotes=remotes, nb_options=tls))
         servers.nbctl("ls-add", SWITCH, "--", "set", "logical_switch", SWITCH, f"other_config:subnet={SUBNET}")
@@ -105,7 +105,7 @@ def _socket(daemon: Daemon) -> str:
     return f"{daemon.run_dir}/ovnreserved.sock"
 
 
-class _Client:
+class Writer:
     """Writes one reservation after the other and notes when each was acknowledged (monotonic)."""
 
     def __init__(self, client: Client) -> None:
@@ -146,11 +146,11 @@ class _Client:
 def measure(way: Way) -> dict[str, float]:
     """One run: seconds by figure."""
     with _pair(way) as (pair, standby):
-        both = _Client(Several([_socket(pair.active), _socket(standby)], lambda _warning: None, _LONGEST))
+        both = Writer(Several([_socket(pair.active), _socket(standby)], lambda _warning: None, _LONGEST))
         other = None
         try:
             both.wait_for(50)
-            other = _Client(Client(_socket(standby), lambda _warning: None))
+            other = Writer(Client(_socket(standby), lambda _warning: None))
             time.sleep(0.5)  # the pace before, which a fail-over interrupts
             expect(not other.acknowledged, "the standby has acknowledged a write before the active one died")
             died = time.monotonic()

@@ -19,8 +19,7 @@ import subprocess
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from support import wait_until
-
+from functional.support import wait_until
 from ovnreserve.sandbox import Process, Servers, find_schema
 
 if TYPE_CHECKING:

@@ -185,8 +185,11 @@ class Site:
         [answer] = self.bulk("apply", [document], wait=wait)
         return answer
 
-    def bulk(self, verb: str, documents: list[dict[str, Any]], *, wait: str = "none") -> list[Answer]:
-        answer = self.client.post(f"/apis/ovnreserve.io/v1/bulk?wait={wait}", {"verb": verb, "items": documents})
+    def bulk(
+        self, verb: str, documents: list[dict[str, Any]], *, wait: str = "none", timeout: float = 30
+    ) -> list[Answer]:
+        query = f"?wait={wait}&timeout={timeout:g}"
+        answer = self.client.post(f"/apis/ovnreserve.io/v1/bulk{query}", {"verb": verb, "items": documents})
         return [
             Answer(result["result"], result.get("object", {}), result.get("warnings", []), result.get("status", {}))
             for result in answer["results"]

@@ -274,7 +274,9 @@ def test_of_two_daemons_one_goes_on_whichever_member_leads(cluster: Cluster, sit
 
         def second() -> Answer | None:
             """Whichever of the two works now, and it may change once more when both have found the next leader."""
-            answers = [asked.reserve(switch, "second") for asked in (site, other) if state(asked) == "active"]
+            working = [asked for asked in (site, other) if state(asked) == "active"]
+            documents = [site.document(switch, "second")]
+            answers = [answer for asked in working for answer in asked.bulk("apply", documents, timeout=3)]
             return next((answer for answer in answers if answer.result != "error"), None)
 
         answer = wait_until(second, LONG, what="one of them works")
