@@ -11,7 +11,6 @@ and printed as `median [lowest..highest]`. What was acknowledged has to be there
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
 import tempfile
@@ -20,12 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench import ways
 from bench.failover import Writer, pki
-from bench.harness import BenchError, Spread, Table, expect
+from bench.harness import Table, expect
 from bench.site import SUBNET, SWITCH
 from functional.cluster import Cluster, Member
 from ovnreserve.cli.client import Client
-from ovnreserve.sandbox import Daemon, SandboxError, find_schema
+from ovnreserve.sandbox import Daemon, find_schema
 
 
 class Way(NamedTuple):
@@ -82,32 +82,6 @@ def measure(way: Way) -> dict[str, float]:
             return {"unavailable": max(gaps), "refused": client.refused}
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.cluster", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("ways", nargs="*", choices=[[], *WAYS], metavar="WAY", help=", ".join(WAYS))
-    parser.add_argument("--runs", type=int, default=5, metavar="N")
-    parser.add_argument("--markdown", action="store_true")
-    return parser.parse_args()
-
-
-def main() -> int:
-    options = _options()
-    table = Table("cluster", "A member of the cluster is lost", ["what happens", "unavailable, s", "refused", "runs"])
-    try:
-        for key in options.ways or WAYS:
-            runs: list[dict[str, float]] = []
-            for number in range(options.runs):
-                runs.append(measure(WAYS[key]))
-                print(f"{key} {number + 1}: {runs[-1]}", file=sys.stderr)
-            figures = [str(Spread.of([run[figure] for run in runs])) for figure in ("unavailable", "refused")]
-            table.lines.append([WAYS[key].title, *figures, str(len(runs))])
-    except (BenchError, SandboxError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    print(table.text(markdown=options.markdown))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    table = Table("cluster", "A member of the cluster is lost", ["what happens", "unavailable, s", "refused", "runs"])
+    sys.exit(ways.main(table, WAYS, measure, ("unavailable", "refused"), __doc__))

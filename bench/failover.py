@@ -12,7 +12,6 @@ and printed as `median [lowest..highest]`, in seconds. What was acknowledged has
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import os
 import subprocess
@@ -23,15 +22,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from bench.harness import BenchError, Spread, Table, expect
+from bench import ways
+from bench.harness import Table, expect
 from bench.site import SUBNET, SWITCH, document, names
 from functional.link import Link
 from ovnreserve.cli.client import Client
 from ovnreserve.cli.errors import CommandError
 from ovnreserve.cli.several import Several
-from ovnreserve.sandbox import Daemon, SandboxError, Servers
+from ovnreserve.sandbox import Daemon, Servers
 
 _LONGEST = 120.0
 _PAUSE = 0.005
@@ -169,32 +169,6 @@ def measure(way: Way) -> dict[str, float]:
         return {"fail over": other.acknowledged[0] - died, "unavailable": max(gaps)}
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.failover", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("ways", nargs="*", choices=[[], *WAYS], metavar="WAY", help=", ".join(WAYS))
-    parser.add_argument("--runs", type=int, default=5, metavar="N")
-    parser.add_argument("--markdown", action="store_true")
-    return parser.parse_args()
-
-
-def main() -> int:
-    options = _options()
-    table = Table("failover", "Fail-over (seconds)", ["way of dying", "fail over", "unavailable", "runs"])
-    try:
-        for key in options.ways or WAYS:
-            runs: list[dict[str, Any]] = []
-            for number in range(options.runs):
-                runs.append(measure(WAYS[key]))
-                print(f"{key} {number + 1}: {runs[-1]}", file=sys.stderr)
-            figures = [str(Spread.of([run[figure] for run in runs])) for figure in ("fail over", "unavailable")]
-            table.lines.append([WAYS[key].title, *figures, str(len(runs))])
-    except (BenchError, SandboxError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    print(table.text(markdown=options.markdown))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    table = Table("failover", "Fail-over (seconds)", ["way of dying", "fail over", "unavailable", "runs"])
+    sys.exit(ways.main(table, WAYS, measure, ("fail over", "unavailable"), __doc__))

@@ -425,3 +425,10 @@ def test_yaml_looks_as_kubectl_writes_it():
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5))
 def test_a_scalar_is_one_line(value):
     assert "\n" not in yamlout.scalar(value)
+
+
+def test_status_says_what_the_problem_with_the_database_is_if_there_is_one() -> None:
+    answer = {"state": "foreign", "database": {"remote": "unix:/x", "connected": True, "problem": "not\x1bours"}}
+    assert "Problem: not\\x1bours" in render.status(answer).splitlines()
+    answer["database"]["problem"] = ""
+    assert "Problem" not in render.status(answer)

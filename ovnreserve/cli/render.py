@@ -203,6 +203,8 @@ def status(answer: dict[str, Any]) -> str:
         "Revision": value_text(revision),
         "Ledger": value_text(answer.get("ledger")),
     }
+    if database.get("problem"):
+        fields["Problem"] = value_text(database["problem"])
     if answer.get("writer") and answer.get("state") != "active":
         fields["Last Writer"] = value_text(answer.get("writer"))
     return "\n".join(f"{label}: {printable(text)}" for label, text in fields.items())

@@ -65,6 +65,8 @@ def compare_stores(
         unreadable=written - records.keys(),
         is_bound=lambda r: judge(world, r).status,
     )
+    if not _publishes(ledger, standing, verdicts, whole=names is None):
+        return None
     now = time.time()
     if not (verdicts.puts or verdicts.drops or replica.resource_version > ledger.ceiling):
         ledger.learn(standing.merged)
@@ -86,8 +88,6 @@ def compare_stores(
             _log.error("ledger_failed", error=str(error))
             return None
         points.reached(Point.COMPARED)
-    if not _publishes(ledger, standing, verdicts, whole=names is None):
-        return None
     for r in verdicts.drops:
         world.drop(r.name)
     for r in paced(verdicts.puts, world.beat):
