@@ -1,9 +1,9 @@
 """The one writer: a queue in, a group commit out. It owns both stores.
 
 `writer.Engine` is its loop. `inbox` and `queue`: what waits (`work`). `tasks`: what others did becomes work of ours.
-`commits`: one `batch` after the other, and what it may come to. `barrier`: waiting for ovn-northd. `compare`: the
-stores against each other. `settlement`, `events`: what is written down afterwards. `publisher`: what readers see
-(`published`).
+`commits`: one `batch` after the other, and what it may come to. `barrier`: waiting for ovn-northd. `states`: what the
+daemon is, and when it has to `compare` the stores. `points`: where the process may die. `settlement`, `events`: what is
+written down afterwards. `publisher`: what readers see (`published`).
 """
 
 from ovnreserve.engine.published import document

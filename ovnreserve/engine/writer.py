@@ -7,13 +7,6 @@
 One thread runs it. While a northbound transaction is under way the loop goes on: rows are received, requests are
 gathered and time out, but nothing is planned. There is no timer in the way of a commit: a batch is whatever has come
 by the time the last one is done.
-
-The states, and what moves between them:
-
-    disconnected --connected--> syncing --stores compared--> active    (holds the lock, writes)
-         ^                         │                   └──> standby   (another daemon holds it)
-         │                         └──> foreign   (it seems to be another cloud's database)
-         └──────────── connection lost ──────────────────────┘
 """
 
 from __future__ import annotations
@@ -31,7 +24,6 @@ import structlog
 from ovnreserve.engine import points
 from ovnreserve.engine.batch import Batch
 from ovnreserve.engine.commits import PATIENCE, Commits, unavailable
-from ovnreserve.engine.compare import compare_stores, standing_of
 from ovnreserve.engine.events import Events
 from ovnreserve.engine.inbox import Inbox
 from ovnreserve.engine.points import Point
@@ -39,6 +31,7 @@ from ovnreserve.engine.published import Published
 from ovnreserve.engine.publisher import Publisher
 from ovnreserve.engine.queue import Queue
 from ovnreserve.engine.settlement import Settlement
+from ovnreserve.engine.states import States
 from ovnreserve.engine.tasks import Tasks
 from ovnreserve.engine.work import Answer, Apply, Create, Delete, Refresh, Request, Settle, Ticket, Work
 from ovnreserve.ledger.backup import copy_ledger
@@ -48,9 +41,7 @@ from ovnreserve.model.pace import Beat, no_beat, paced
 from ovnreserve.model.reservation import State, reservation_of
 from ovnreserve.model.topology import Port
 from ovnreserve.northbound.connection import Northbound
-from ovnreserve.plan import revision
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
-from ovnreserve.plan.reconcile import Verdicts, is_foreign
 from ovnreserve.plan.reserve import plan_apply, plan_create
 from ovnreserve.plan.update import Patch, plan_patch
 from ovnreserve.plan.world import World
@@ -58,8 +49,6 @@ from ovnreserve.plan.world import World
 _log = structlog.get_logger(__name__)
 
 QUARANTINE: Final = 300.0
-COMPARE_EVERY: Final = 600.0
-"""Seconds after which the stores are compared as a whole though nothing seems to have happened."""
 IDLE: Final = 60.0
 """Seconds after which the loop takes a turn though nothing happens."""
 MAX_BATCH: Final = 20_000
@@ -92,13 +81,11 @@ class Engine:
         """Nobody takes requests any more."""
         self.world = World(beat)
         self.deliver: Callable[[list[Ticket]], None] = lambda _tickets: None
-        self._on_state = on_state
         self._beat = beat
         self._beat_every = beat_every
         self._ledger = ledger
         self._northbound = northbound
         self._quarantine = quarantine
-        self._adopt_database = adopt_database
         self._random = random or Random(SystemRandom().getrandbits(256))  # noqa: S311 - uids and MACs are no secrets
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = threading.Event()
@@ -120,13 +107,19 @@ class Engine:
             events=self._events,
         )
         self._batch: Batch | None = None
-        self._compared = 0
-        self._compare_at = float("inf")
-        self._intents: set[str] = set()
-        """Names for which the ledger has what the database was not seen to have, since the stores were compared."""
-        self._agreed: str | None = None
-        """The text of the ledger row that ledger and database have agreed on."""
-        self._was_catching_up = False
+        self._states = States(
+            self.world,
+            ledger,
+            northbound,
+            tasks=self._tasks,
+            settlement=self._settlement,
+            commits=self._commits,
+            publisher=self._publisher,
+            published=self.published,
+            quarantine=quarantine,
+            adopt_database=adopt_database,
+            on_state=on_state,
+        )
         for r in ledger.load():
             self.world.put(r)
             self._publisher.changed((r.name,))
@@ -189,7 +182,7 @@ class Engine:
         self._take_requests(arrived)
         self._commits.advance()
         self._check_barriers()  # ovn-northd's answer may have come together with the commit's
-        self._follow_state()
+        self._states.follow()
         self._beat()
         self._start_batch()
         self._beat()
@@ -216,7 +209,8 @@ class Engine:
             if self.published.state == "syncing":
                 until = min(until, now + 1)  # the ledger could not be written
             if self.published.state == "active":
-                until = min(until, max(self._queue.not_before, min(self._queue.due, self._tasks.due)), self._compare_at)
+                until = min(until, max(self._queue.not_before, min(self._queue.due, self._tasks.due)))
+                until = min(until, self._states.compare_at)
         for work in self._queue.deferred:
             for moment in (work.not_before, work.patience or 0.0):
                 if moment > now:
@@ -268,10 +262,7 @@ class Engine:
         if changes.rows or changes.members:
             touched = self.world.apply(replica.tables, changes, self._answer_in_time)
             self._tasks.look_at(touched, records)
-            if self.published.state == "standby" and "DNS" in changes.rows:
-                self._follow(records)
-            if self.published.state == "foreign" and changes.rows.keys() & {"Logical_Switch", "DNS"}:
-                self._compared = 0  # look again
+            self._states.look_at(changes.rows.keys(), records)
             self._publisher.changed(touched.names)
             self._publisher.subnets_changed(
                 self.world.segments if changes.rows.keys() - _NOT_TOPOLOGY else touched.switches
@@ -301,115 +292,6 @@ class Engine:
                 "it had chosen the address while that was being reserved"
             )
             self._events.note(Event("Warning", "PortMoved", name, message))
-
-    # ---- states ----------------------------------------------------------------------------------------------------
-
-    def _follow_state(self) -> None:
-        northbound = self._northbound
-        if not northbound.complete:
-            self._set_state("disconnected")
-            return
-        if self._commits.batch is not None:
-            return  # its outcome comes first
-        if self.published.state == "foreign" and self._compared == northbound.dumps:
-            return
-        won = northbound.has_lock and self.published.state == "standby"
-        timer = time.monotonic() >= self._compare_at
-        news = self._compared != northbound.dumps
-        unfinished = not self._ledger.is_complete and not self._tasks.is_catching_up and self._was_catching_up
-        self._was_catching_up = self._tasks.is_catching_up
-        if news or won or timer or unfinished or self._commits.must_compare or self._somebody_worked():
-            if (news or won) and self.published.state != "foreign":
-                self._set_state("syncing")
-            if news and self._is_foreign():
-                return
-            dumps = northbound.dumps
-            if not self._settlement.write() or not self._compare():
-                self._set_state("syncing")  # and nothing is decided
-                return
-            self._compared = dumps
-            self._commits.must_compare = False
-            self._compare_at = time.monotonic() + COMPARE_EVERY
-            self._publisher.publish()  # who is told that it is active finds everything
-        self._set_state("active" if northbound.has_lock else "standby")
-
-    def _is_foreign(self) -> bool:
-        """Is it another cloud's database, to which nothing may be written? Then leave the lock to those whose it is."""
-        northbound = self._northbound
-        reservations, switches = self.world.reservations.values(), northbound.replica.tables["Logical_Switch"]
-        standing = standing_of(self._ledger, northbound.replica)
-        foreign = not self._adopt_database and is_foreign(reservations, switches, standing)
-        northbound.contend(not foreign)
-        if foreign:
-            self._compared = northbound.dumps
-            self._set_state("foreign", _FOREIGN.format(northbound.remote, len(self.world.reservations)))
-        return foreign
-
-    def _somebody_worked(self) -> bool:
-        """As the active daemon: has the ledger row been written by somebody else? A transaction that was given up may
-        be committed after all.
-        """
-        text = self._northbound.replica.revision
-        if text == self._agreed or self.published.state != "active":
-            return False
-        if revision.decode(text) != self._ledger.published:
-            return True
-        self._agreed = text
-        return False
-
-    def _compare(self) -> bool:
-        replica = self._northbound.replica
-        self._agreed = replica.revision
-        compared = compare_stores(self._ledger, self._northbound.replica, self.world, self._quarantine)
-        if compared is None:
-            return False
-        verdicts, names = compared
-        self._note_intents(verdicts)
-        self._tasks.follow(verdicts)
-        if self._ledger.is_complete and self._ledger.published != self._ledger.vector:
-            self._tasks.publish_revision()
-        self._publisher.changed(names | self.world.homeless())
-        self._publisher.compared()
-        self._settlement.soon()
-        self.published.revision = dict(self._ledger.vector)
-        return True
-
-    def _follow(self, names: set[str]) -> None:
-        """As standby: take what the active daemon did to the records of that name. Once it has worked, what we had not
-        committed ourselves is given up, whatever it is for: afterwards nothing would tell that somebody had.
-        """
-        names = names | self._intents
-        compared = compare_stores(self._ledger, self._northbound.replica, self.world, self._quarantine, names)
-        if compared is None:
-            self._commits.must_compare = True
-            return
-        self._note_intents(compared[0])
-        self._settlement.soon()
-        self._publisher.changed(compared[1])
-        self.published.revision = dict(self._ledger.vector)
-
-    def _note_intents(self, verdicts: Verdicts) -> None:
-        """Of what is left to do, what the database was never seen to have."""
-        vector, reservations = self._ledger.vector, self.world.reservations
-        self._intents = {
-            name
-            for name in (*verdicts.resume, *verdicts.release)
-            if name in reservations and not revision.covers(vector, reservations[name].written)
-        }
-
-    def _set_state(self, state: str, problem: str = "") -> None:
-        published = self.published
-        published.problem = problem or self._northbound.last_error
-        if state == published.state:
-            return
-        if problem:
-            _log.error("state_changed", state=state, before=published.state, problem=problem)
-        else:
-            _log.info("state_changed", state=state, before=published.state)
-        published.state = state
-        published.since = time.time()
-        published.schema = self._northbound.schema_version
-        self._on_state(state)
 
     # ---- the queue -------------------------------------------------------------------------------------------------
 
@@ -549,10 +431,6 @@ class Engine:
         return self._queue.uncertain(self._commits.under_way)
 
 
-_FOREIGN: Final = (
-    "{} has none of the logical switches of the {} IPs in the ledger, and no ovnreserved that the ledger knows has "
-    "ever worked there: it seems to be another cloud's database; if it is not, start once with --adopt-database"
-)
 _UNSETTLED: Final = Unavailable("the ledger cannot be written now; the log of ovnreserved says why", kind="")
 _STOPPING: Final = Unavailable("ovnreserved is stopping; ask again when it is back")
 _FAILED: Final = OutcomeUnknown("ovnreserved has failed and ends; it may still be done: look with get when it is back")
