@@ -22,7 +22,7 @@ from ovnreserve.ledger.backup import read_backup
 from ovnreserve.ledger.schema import MIGRATIONS
 from ovnreserve.model.addresses import parse_v4
 from ovnreserve.model.exclude_ips import parse
-from ovnreserve.model.reservation import State
+from ovnreserve.model.resource import State
 from ovnreserve.sandbox import Daemon, Servers, clean_environment
 
 if TYPE_CHECKING:

@@ -782,7 +782,7 @@ def test_every_transaction_says_in_its_comment_what_we_did_to_what(site):
     wait_until(lambda: site.exclude_ips(switch))
     assert [t["_comment"] for t in site.ours()][before:] == [
         "ovnreserve: reserve vm-1.default",
-        "ovnreserve: label vm-1.default",
+        "ovnreserve: update vm-1.default",
         "ovnreserve: bind vm-1.default",
         "ovnreserve: release vm-1.default",
         "ovnreserve: free vm-1.default",

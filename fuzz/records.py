@@ -9,7 +9,8 @@ import msgspec
 
 from ovnreserve.model.ip import Status, render
 from ovnreserve.model.names import is_subdomain
-from ovnreserve.model.reservation import NAME, RECORD, SWITCH, UID, external_ids_of, reservation_of
+from ovnreserve.model.reservation import external_ids_of, reservation_of
+from ovnreserve.model.resource import NAME, RECORD, SWITCH, UID
 from ovnreserve.plan import revision
 
 _RECORD: Final = {

@@ -15,15 +15,8 @@ from typing import Any
 from ovnreserve.model import exclude_ips
 from ovnreserve.model.addresses import parse_v4, parse_v6
 from ovnreserve.model.ip import Wanted
-from ovnreserve.model.reservation import (
-    KIND,
-    KIND_LEDGER,
-    REVISION,
-    Reservation,
-    State,
-    dns_records_of,
-    external_ids_of,
-)
+from ovnreserve.model.reservation import Reservation, dns_records_of, external_ids_of
+from ovnreserve.model.resource import KIND, KIND_LEDGER, REVISION, State
 from ovnreserve.northbound.columns import COLUMNS, INTEGER, MAP, OPTIONAL, SCALAR, SET, Kind
 from ovnreserve.northbound.replica import Replica
 from ovnreserve.plan.outcome import Context

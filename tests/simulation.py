@@ -17,7 +17,8 @@ from random import Random
 
 from builders import reservation
 
-from ovnreserve.model.reservation import Dot, Reservation, State
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import Dot, State
 from ovnreserve.plan.reconcile import reconcile
 from ovnreserve.plan.revision import Relation, Standing, covers, standing
 

@@ -13,7 +13,7 @@ from builders import reservation, uuid_of
 from ovnreserve.api.app import Api
 from ovnreserve.engine import Answer
 from ovnreserve.engine.published import Published
-from ovnreserve.model.reservation import State
+from ovnreserve.model.resource import State
 
 R = reservation(uuid_of(1), uid="mine")
 

@@ -16,7 +16,8 @@ from builders import reservation
 from ovnreserve.ledger.backup import copy_ledger, read_backup
 from ovnreserve.ledger.ledger import Entry, Ledger, LedgerError
 from ovnreserve.ledger.schema import MIGRATIONS
-from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import State
 
 SWITCH = "switch"
 A = reservation(

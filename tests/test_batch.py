@@ -13,11 +13,12 @@ from ovnreserve.engine.batch import Batch
 from ovnreserve.engine.work import Work
 from ovnreserve.model.addresses import parse_v4
 from ovnreserve.model.errors import Refused
-from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import State
 from ovnreserve.model.steps import Barrier, DropRecord, PutRecord, UpdateRecord, WriteExcludes
 from ovnreserve.plan.bind import plan_bind
 from ovnreserve.plan.outcome import Defer, Event, Plan
-from ovnreserve.plan.release import plan_finish, plan_release
+from ovnreserve.plan.release import plan_drop, plan_release
 from ovnreserve.plan.repair import plan_repair, plan_resume
 from ovnreserve.plan.reserve import plan_apply, plan_create
 from ovnreserve.plan.update import Patch, plan_patch
@@ -77,7 +78,7 @@ def some_plan(cloud: Cloud, name: str, random: Random) -> Plan:
     if r is not None:
         plans += [
             lambda: plan_release(world, r, now),
-            lambda: plan_finish(r),
+            lambda: plan_drop(r),
             lambda: plan_resume(world, r, now),
             lambda: plan_bind(world, r),
         ]
@@ -146,8 +147,8 @@ def test_the_next_plan_sees_what_the_one_before_will_do(cloud: Cloud) -> None:
     for name in NAMES[:2]:
         plan = plan_create(cloud.world, wanted(name), context())
         accept(batch, plan, name)
-        assert plan.reservation is not None
-        taken.append(plan.reservation.addresses)
+        assert plan.resource is not None
+        taken.append(plan.resource.addresses)
     assert taken == [("10.0.0.6",), ("10.0.0.5",)]
 
 
@@ -156,7 +157,7 @@ def test_the_text_of_each_switch_that_loses_or_gets_an_address_is_written_once(c
     leaving = cloud.reserve(switch, state=State.RELEASING)
     cloud.reserve(other, "vm-9.default", subnet="other")
     batch = Batch(cloud.world)
-    accept(batch, plan_finish(leaving))
+    accept(batch, plan_drop(leaving))
     accept(batch, plan_create(cloud.world, wanted("vm-2.default", v4="10.0.0.20"), context()), "vm-2.default")
     assert batch.excludes() == {switch: "10.0.0.20"}
     assert batch.switches == {switch}
@@ -184,10 +185,10 @@ def test_a_withheld_address_stays_withheld_when_its_reservation_is_labelled(clou
 def test_a_released_address_is_in_quarantine_even_where_nobody_had_asked_about_the_switch(cloud: Cloud) -> None:
     switch = cloud.switch(subnet="10.0.0.0/29")
     leaving = cloud.reserve(switch, v4="10.0.0.6", state=State.RELEASING)
-    accept(Batch(cloud.world), plan_finish(leaving))
+    accept(Batch(cloud.world), plan_drop(leaving))
     plan = plan_create(cloud.world, wanted("vm-2.default"), context())
-    assert plan.reservation is not None
-    assert plan.reservation.addresses == ("10.0.0.5",)
+    assert plan.resource is not None
+    assert plan.resource.addresses == ("10.0.0.5",)
 
 
 def test_what_the_ledger_gets_before_the_database_is_touched(cloud: Cloud) -> None:
@@ -198,7 +199,7 @@ def test_what_the_ledger_gets_before_the_database_is_touched(cloud: Cloud) -> No
     accept(batch, created, "vm-3.default")
     accept(batch, Plan("unchanged", kept))
     accept(batch, plan_release(cloud.world, failed, context()), failed.name)
-    assert batch.puts() == [created.reservation]
+    assert batch.puts() == [created.resource]
     assert batch.drops() == ["vm-2.default"]
     assert batch.before == {"vm-3.default": None, "vm-2.default": failed}
 
@@ -219,7 +220,7 @@ def test_what_one_plan_lets_go_another_of_the_same_batch_has_to_wait_for(cloud: 
     batch = Batch(cloud.world)
     leaving = cloud.reserve(switch, v6="fd00::9", state=State.RELEASING)
     fields: list[dict[str, str]] = [{"v4": "10.0.0.9"}, {"mac": leaving.mac}, {"v4": "10.0.0.10"}, {}]
-    accept(batch, plan_finish(leaving))
+    accept(batch, plan_drop(leaving))
     plans = [plan_create(cloud.world, wanted("vm-2.default", **given_), context()) for given_ in fields]
     assert [batch.has_to_wait(plan) for plan in plans] == [True, True, False, False]
     assert not any(Batch(cloud.world).has_to_wait(plan) for plan in plans)
@@ -259,15 +260,15 @@ def test_the_journal_names_the_uid_of_what_went_and_of_what_came(cloud: Cloud) -
     switch = cloud.switch()
     leaving: Reservation = cloud.reserve(switch, state=State.RELEASING)
     batch = Batch(cloud.world)
-    accept(batch, plan_finish(leaving))
+    accept(batch, plan_drop(leaving))
     created = plan_create(cloud.world, wanted("vm-2.default"), context())
     accept(batch, created, "vm-2.default")
     accept(batch, Plan("repaired", None, (), (Event("Warning", "Withheld", "vm-9.default", "?"),)), switch)
     lines = [(entry.at, entry.reason, entry.name, entry.uid) for entry in batch.entries(NOW)]
-    assert created.reservation is not None
+    assert created.resource is not None
     assert lines == [
         (NOW, "Released", "vm-1.default", leaving.uid),
-        (NOW, "Reserved", "vm-2.default", created.reservation.uid),
+        (NOW, "Reserved", "vm-2.default", created.resource.uid),
         (NOW, "Withheld", "vm-9.default", ""),
     ]
 
@@ -276,7 +277,7 @@ def test_releases_of_unknown_outcome_are_put_back_alone(cloud: Cloud) -> None:
     switch = cloud.switch()
     leaving = cloud.reserve(switch, state=State.RELEASING)
     batch = Batch(cloud.world)
-    accept(batch, plan_finish(leaving))
+    accept(batch, plan_drop(leaving))
     accept(batch, plan_create(cloud.world, wanted("vm-2.default"), context()), "vm-2.default")
     batch.undo_released()
     assert cloud.world.reservations["vm-1.default"] == leaving

@@ -9,7 +9,8 @@ from builders import MAC, Cloud, contents
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import State
 from ovnreserve.model.steps import WriteAddresses
 from ovnreserve.plan.bind import Verdict, judge, plan_bind
 from ovnreserve.plan.outcome import Event, Plan

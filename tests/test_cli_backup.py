@@ -13,7 +13,8 @@ from builders import reservation
 from ovnreserve.cli import backup
 from ovnreserve.cli.main import main
 from ovnreserve.model.ip import Status, read, render
-from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import State
 
 R = reservation(
     "switch", "vm-1.default", v4="10.0.0.9", v6="fd00::9", mac="02:6f:76:00:00:09", pod_type="VirtualMachine",

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from ovnreserve.engine.compare import compare_stores
 from ovnreserve.ledger.ledger import Entry, Ledger, Quarantined, read_journal
-from ovnreserve.model.reservation import RECORD, UID, Reservation, State, external_ids_of
+from ovnreserve.model.reservation import Reservation, external_ids_of
+from ovnreserve.model.resource import RECORD, UID, State
 from ovnreserve.plan import revision
 from ovnreserve.plan.reconcile import Verdicts
 

@@ -26,7 +26,8 @@ from ovnreserve.model import exclude_ips
 from ovnreserve.model.addresses import format_v4, parse_v4
 from ovnreserve.model.errors import MOST_CAUSES, Invalid, Refused
 from ovnreserve.model.ip import Status, Wanted, read, read_metadata, read_patch, render
-from ovnreserve.model.reservation import RECORD, Reservation, State, external_ids_of, reservation_of
+from ovnreserve.model.reservation import Reservation, external_ids_of, reservation_of
+from ovnreserve.model.resource import RECORD, State
 from ovnreserve.model.topology import Port, Switch, port_of, switch_of
 from ovnreserve.plan import revision
 

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovnreserve.model.addresses import parse_v4, parse_v6
+from ovnreserve.model.documents import timestamp
 from ovnreserve.model.errors import BadRequest, Invalid, Refused
-from ovnreserve.model.ip import Condition, Status, Subnet, Wanted, read, read_metadata, render, timestamp
+from ovnreserve.model.ip import Condition, Status, Subnet, Wanted, read, read_metadata, render
 
 SPEC = {"subnet": "net", "podName": "vm-1", "namespace": "default"}
 

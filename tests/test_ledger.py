@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from ovnreserve.ledger.ledger import BLOCK, Entry, Ledger, LedgerError, Quarantined, quarantine_of, read_journal
 from ovnreserve.ledger.schema import MIGRATIONS
-from ovnreserve.model.reservation import Dot, Reservation, State
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import Dot, State
 
 SWITCH = "switch"
 A = reservation(SWITCH, "a", v4="10.0.0.1", v6="fd00::1", mac="02:6f:76:00:00:01")
@@ -328,6 +329,7 @@ def test_a_ledger_of_version_1_is_read_and_its_reservations_have_no_commit(path:
     ledger.commit([A])
     for column in ("incarnation", "number"):
         ledger._db.execute(f"ALTER TABLE reservation DROP COLUMN {column}")
+    ledger._db.execute("DROP TABLE fact")
     ledger._db.execute("PRAGMA user_version = 1")
     ledger.close()
     again = Ledger(path)

@@ -349,7 +349,7 @@ def test_a_reservation_that_cannot_be_read_is_corruption(path: Path) -> None:
     db.execute("UPDATE reservation SET more = '{'")
     db.close()
     ledger = Ledger(path)
-    with pytest.raises(LedgerLost, match="a reservation cannot be read"):
+    with pytest.raises(LedgerLost, match="a resource cannot be read"):
         ledger.load()
     ledger.close()
     again = Ledger(path)

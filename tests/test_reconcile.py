@@ -9,7 +9,8 @@ from builders import Cloud, contents, reservation
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ovnreserve.model.reservation import Dot, Reservation, State
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import Dot, State
 from ovnreserve.plan.reconcile import Verdicts, is_foreign, reconcile
 from ovnreserve.plan.revision import Relation, Standing, compare, decode, encode, merge, standing
 
@@ -300,7 +301,7 @@ def test_the_one_that_fails_says_who_has_the_address_and_so_does_its_record() ->
     failed, winner = found.puts
     assert winner == THEIRS
     assert failed.message == (
-        "IP theirs has 02:6f:76:00:00:10 10.0.0.9: both were given away while nobody saw both sides"
+        "IP theirs has 02:6f:76:00:00:10 10.0.0.9 on subnet net: both were given away while nobody saw both sides"
     )
     assert found.resume == ["ours"]
 

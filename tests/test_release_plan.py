@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from builders import MAC, NOW, Cloud, contents, context, uuid_of
 
-from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import State
 from ovnreserve.model.steps import Barrier, DeletePort, DropRecord, UpdateRecord
 from ovnreserve.plan.outcome import Event, Plan
-from ovnreserve.plan.release import plan_finish, plan_release
+from ovnreserve.plan.release import plan_drop, plan_release
 
 NAME = "vm-1.default"
 OURS = "02:6f:76:00:00:09"
@@ -106,4 +107,4 @@ def test_what_failed_held_nothing_and_just_goes_with_its_record_if_it_has_one(cl
 def test_the_second_transaction_drops_the_record_and_the_address(cloud: Cloud) -> None:
     r = cloud.reserve(cloud.switch(), state=State.RELEASING)
     event = Event("Normal", "Released", NAME, f"released {OURS} 10.0.0.9 on subnet net")
-    assert plan_finish(r) == Plan("released", None, (DropRecord(r),), (event,))
+    assert plan_drop(r) == Plan("released", None, (DropRecord(r),), (event,))

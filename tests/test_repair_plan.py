@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovnreserve.model.addresses import parse_v4
-from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import State
 from ovnreserve.model.steps import PutRecord, WriteAddresses, WriteExcludes
 from ovnreserve.plan.outcome import Defer, Event, Plan
 from ovnreserve.plan.repair import is_written, plan_repair, plan_resume
@@ -70,7 +71,7 @@ def test_what_somebody_rewrote_is_written_again(cloud: Cloud, excludes: str | No
     cloud.write_excludes(switch)
     rewrite(cloud, switch, excludes)
     plan = repair(cloud, switch)
-    assert (plan.result, plan.reservation, plan.steps) == ("repaired", None, (WriteExcludes(switch, frozenset()),))
+    assert (plan.result, plan.resource, plan.steps) == ("repaired", None, (WriteExcludes(switch, frozenset()),))
     message = f'exclude_ips of logical switch net ({switch}) was "{excludes or ""}": our part is written again'
     assert plan.events == (Event("Warning", "Repaired", "net", message),)
     cloud.write_excludes(switch)
@@ -193,14 +194,14 @@ def test_a_record_that_went_is_written_again(cloud: Cloud) -> None:
     switch = cloud.switch()
     r = cloud.reserve(switch)
     plan = resume(cloud, r)
-    assert (plan.result, plan.reservation, plan.steps) == ("created", r, (PutRecord(r),))
+    assert (plan.result, plan.resource, plan.steps) == ("created", r, (PutRecord(r),))
     assert [(event.type, event.reason) for event in plan.events] == [("Normal", "Republished")]
 
 
 def test_what_was_intended_is_written_as_held(cloud: Cloud) -> None:
     r = cloud.reserve(cloud.switch(), state=State.INTENDED)
     plan = resume(cloud, r)
-    assert plan.reservation == r
+    assert plan.resource == r
     assert plan.steps[0] == PutRecord(r.with_(state=State.HELD))
 
 
@@ -225,9 +226,9 @@ def test_without_its_switch_what_was_never_acknowledged_fails(cloud: Cloud) -> N
     r = cloud.reserve("gone", state=State.INTENDED)
     plan = resume(cloud, r)
     message = "logical switch net (gone) does not exist any more"
-    assert plan.reservation == r.with_(state=State.FAILED, message=message, resource_version=77)
+    assert plan.resource == r.with_(state=State.FAILED, message=message, resource_version=77)
     assert plan.result == "failed"
-    assert plan.steps == (PutRecord(plan.reservation),)
+    assert plan.steps == (PutRecord(plan.resource),)
     assert [(event.type, event.reason, event.message) for event in plan.events] == [("Warning", "Failed", message)]
 
 
@@ -237,8 +238,8 @@ def test_what_was_never_acknowledged_fails_where_somebody_has_its_address_now(cl
     cloud.port(switch, "thief", f"{MAC} 10.0.0.9")
     plan = resume(cloud, r)
     assert plan.result == "failed"
-    assert plan.reservation is not None
-    assert "10.0.0.9 is held by logical switch port thief" in plan.reservation.message
+    assert plan.resource is not None
+    assert "10.0.0.9 is held by logical switch port thief" in plan.resource.message
 
 
 def test_what_was_acknowledged_stays_whoever_has_its_address_now(cloud: Cloud) -> None:

@@ -13,15 +13,17 @@ from builders import Cloud, Tables, diff_to_json, initial, reservation, row_of, 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovnreserve.model.reservation import (
+from ovnreserve.model.reservation import external_ids_of
+from ovnreserve.model.resource import (
     KIND,
     KIND_LEDGER,
+    KIND_POOL,
     KIND_RESERVATION,
     NAME,
+    RECORD_KINDS,
     REVISION,
     UID,
     WRITER,
-    external_ids_of,
 )
 from ovnreserve.model.topology import RowChanges
 from ovnreserve.northbound.columns import COLUMNS, INTEGER, MAP, OPTIONAL, SCALAR, SET, Kind
@@ -151,7 +153,9 @@ rows = st.fixed_dictionaries({
         st.sampled_from([uuid_of(8), uuid_of(9)]),
         st.builds(
             lambda kind, name, uid: row_of("DNS", external_ids={KIND: kind, NAME: name, UID: uid, REVISION: uid}),
-            st.sampled_from([KIND_RESERVATION, KIND_RESERVATION, KIND_LEDGER, "pool"]), st.sampled_from("ab"), texts,
+            st.sampled_from([KIND_RESERVATION, KIND_RESERVATION, KIND_LEDGER, KIND_POOL, "other"]),
+            st.sampled_from("ab"),
+            texts,
         ),
     ),
 })  # fmt: skip
@@ -180,7 +184,7 @@ def test_rows_and_indexes_follow_updates_and_dumps_alike(history: list[tuple[Tab
         records = {uuid: row["external_ids"] for uuid, row in after["DNS"].items()}
         expected: dict[str, set[str]] = {}
         for uuid, ids in records.items():
-            if ids[KIND] == KIND_RESERVATION:
+            if ids[KIND] in RECORD_KINDS:
                 expected.setdefault(ids[NAME], set()).add(uuid)
         assert replica.records == expected
         assert replica.ledger_rows == {uuid for uuid, ids in records.items() if ids[KIND] == KIND_LEDGER}

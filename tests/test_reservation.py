@@ -11,17 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ovnreserve.model.ip import Status, render
-from ovnreserve.model.reservation import (
-    NAME,
-    RECORD,
-    SWITCH,
-    UID,
-    Reservation,
-    State,
-    dns_records_of,
-    external_ids_of,
-    reservation_of,
-)
+from ovnreserve.model.reservation import Reservation, dns_records_of, external_ids_of, reservation_of
+from ovnreserve.model.resource import NAME, RECORD, SWITCH, UID, State
 
 words = st.text(st.characters(codec="utf-8"), max_size=8)
 maps = st.dictionaries(words, words, max_size=3)

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovnreserve.model.errors import AlreadyExists, Conflict, Invalid, NoAvailableAddress, NotFound, Refused
-from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import State
 from ovnreserve.model.steps import MembersUnchanged, PortUnchanged, PutRecord, UpdateRecord, WriteAddresses
 from ovnreserve.plan import reserve
 from ovnreserve.plan.outcome import Defer, Plan
@@ -37,7 +38,7 @@ def create(cloud: Cloud, *, patient: bool = True, **fields: Any) -> Plan:
 
 
 def created(cloud: Cloud, **fields: Any) -> Reservation:
-    r = create(cloud, **fields).reservation
+    r = create(cloud, **fields).resource
     assert r is not None
     return r
 
@@ -60,7 +61,7 @@ def pinned(plan: Plan) -> list[WriteAddresses]:
 def test_without_a_port_an_address_is_reserved_and_no_port_is_touched(cloud: Cloud) -> None:
     switch = cloud.switch(v6="fd00::/64")
     plan = create(cloud, labels={"app": "x", "ovn.kubernetes.io/subnet": "lie"}, annotations={"a": "b"}, node_name="n")
-    r = plan.reservation
+    r = plan.resource
     assert r is not None
     assert (plan.result, plan.steps, plan.warnings) == ("created", (PutRecord(r),), ())
     assert r == reservation(
@@ -347,10 +348,10 @@ def test_a_static_port_is_adopted_as_it_is(cloud: Cloud) -> None:
     switch = cloud.switch(v6="fd00::/64")
     port = cloud.port(switch, NAME, f"{MAC} 10.0.0.5 fd00::5")
     plan = create(cloud)
-    assert plan.reservation is not None
-    assert plan.reservation.port_addresses == f"{MAC} 10.0.0.5 fd00::5"
+    assert plan.resource is not None
+    assert plan.resource.port_addresses == f"{MAC} 10.0.0.5 fd00::5"
     seen = (frozenset({f"{MAC} 10.0.0.5 fd00::5"}), None, "")
-    assert plan.steps == (PutRecord(plan.reservation), PortUnchanged(port, seen))
+    assert plan.steps == (PutRecord(plan.resource), PortUnchanged(port, seen))
     assert plan.warnings == ()
 
 
@@ -361,11 +362,11 @@ def test_adopting_a_dynamic_port_pins_it_in_the_transaction_that_excludes_its_ad
     switch = cloud.switch()
     port = cloud.port(switch, NAME, "dynamic", *kept, assigned=f"{MAC} 10.0.0.2", up=True)
     plan = create(cloud)
-    assert plan.reservation is not None
-    assert plan.reservation.port_addresses == f"{MAC} 10.0.0.2"
+    assert plan.resource is not None
+    assert plan.resource.port_addresses == f"{MAC} 10.0.0.2"
     seen = (frozenset({"dynamic", *kept}), f"{MAC} 10.0.0.2", "")
     assert plan.steps == (
-        PutRecord(plan.reservation),
+        PutRecord(plan.resource),
         WriteAddresses(port, seen, frozenset({f"{MAC} 10.0.0.2", *kept}), NAME),
         MembersUnchanged(switch),
     )
@@ -383,8 +384,8 @@ def test_of_a_port_with_more_addresses_the_first_of_each_family_are_reserved_wit
     switch = cloud.switch(v6="fd00::/64")
     cloud.port(switch, NAME, f"{MAC} 10.0.0.7 10.0.0.5 fd00::9 fd00::5")
     plan = create(cloud)
-    assert plan.reservation is not None
-    assert plan.reservation.addresses == ("10.0.0.7", "fd00::9")
+    assert plan.resource is not None
+    assert plan.resource.addresses == ("10.0.0.7", "fd00::9")
     assert len(plan.warnings) == 1
     assert "only the first of each family is reserved" in plan.warnings[0]
 
@@ -393,7 +394,7 @@ def test_of_a_port_with_more_addresses_the_first_of_each_family_are_reserved_wit
 def test_a_port_without_an_address_is_given_what_is_chosen(cloud: Cloud, addresses: list[str]) -> None:
     port = cloud.port(cloud.switch(), NAME, *addresses)
     plan = create(cloud)
-    r = plan.reservation
+    r = plan.resource
     assert r is not None
     assert r.addresses == ("10.0.0.254",)
     assert (r.mac == MAC) is (MAC in "".join(addresses))
@@ -664,7 +665,7 @@ def test_whatever_is_reserved_was_nobodys(seed: int) -> None:
             plan = create(cloud, name=f"vm-{number}.default", v4=v4, patient=False)
         except (Conflict, Invalid):
             continue
-        r = plan.reservation
+        r = plan.resource
         assert r is not None
         assert held.v4 is not None
         assert held.v6 is not None

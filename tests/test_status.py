@@ -8,8 +8,10 @@ import pytest
 from builders import MAC, Cloud, contents, reservation
 
 from ovnreserve.model.addresses import parse_v4
-from ovnreserve.model.ip import Condition, timestamp
-from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.documents import timestamp
+from ovnreserve.model.ip import Condition
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import State
 from ovnreserve.plan.outcome import Event
 from ovnreserve.plan.status import Observed, observe, remarks, render
 from ovnreserve.plan.world import World

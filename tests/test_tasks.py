@@ -11,7 +11,8 @@ from ovnreserve.engine.tasks import Tasks
 from ovnreserve.engine.work import Work
 from ovnreserve.model.addresses import parse_v4
 from ovnreserve.model.errors import NotFound
-from ovnreserve.model.reservation import RECORD, Reservation, State, external_ids_of
+from ovnreserve.model.reservation import Reservation, external_ids_of
+from ovnreserve.model.resource import RECORD, State
 from ovnreserve.model.steps import Barrier, DropRecord, PutRecord, Step, UpdateRecord, WriteAddresses, WriteExcludes
 from ovnreserve.plan.outcome import Plan
 from ovnreserve.plan.reconcile import Verdicts
@@ -234,8 +235,8 @@ def test_a_release_of_which_the_first_transaction_was_lost_begins_again() -> Non
     [work] = site.take()
     plan = work.plan(context())
     assert [type(step) for step in plan.steps] == [UpdateRecord, Barrier]
-    assert plan.reservation is not None
-    assert plan.reservation.deleted == 5
+    assert plan.resource is not None
+    assert plan.resource.deleted == 5
 
 
 def test_a_release_that_northd_has_seen_is_finished_once() -> None:

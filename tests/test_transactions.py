@@ -15,19 +15,8 @@ from ovnreserve.engine.batch import Batch
 from ovnreserve.engine.work import Work
 from ovnreserve.model import exclude_ips
 from ovnreserve.model.errors import Refused
-from ovnreserve.model.reservation import (
-    KIND,
-    KIND_LEDGER,
-    RECORD,
-    RESOURCE_VERSION,
-    REVISION,
-    UID,
-    WRITER,
-    Reservation,
-    State,
-    dns_records_of,
-    external_ids_of,
-)
+from ovnreserve.model.reservation import Reservation, dns_records_of, external_ids_of
+from ovnreserve.model.resource import KIND, KIND_LEDGER, RECORD, RESOURCE_VERSION, REVISION, UID, WRITER, State
 from ovnreserve.model.steps import (
     Barrier,
     DeletePort,
@@ -40,7 +29,7 @@ from ovnreserve.model.steps import (
 )
 from ovnreserve.northbound.transactions import REVISION_BLAME, Operation, Operations
 from ovnreserve.plan.outcome import Plan
-from ovnreserve.plan.release import plan_finish, plan_release
+from ovnreserve.plan.release import plan_drop, plan_release
 from ovnreserve.plan.repair import plan_repair, plan_resume
 from ovnreserve.plan.reserve import plan_apply
 from ovnreserve.plan.update import Patch, plan_patch
@@ -131,7 +120,7 @@ def test_a_transaction_ends_with_a_comment_and_a_durable_commit(cloud: Cloud) ->
     [
         (PutRecord(reservation("s", state=State.INTENDED)), f"reserve {NAME}"),
         (PutRecord(reservation("s")), f"republish {NAME}"),
-        (UpdateRecord(reservation("s")), f"label {NAME}"),
+        (UpdateRecord(reservation("s")), f"update {NAME}"),
         (UpdateRecord(reservation("s", state=State.RELEASING, deleted=1)), f"release {NAME}"),
         (DropRecord(reservation("s")), f"free {NAME}"),
         (WriteAddresses("p", SEEN, frozenset(), NAME), f"bind {NAME}"),
@@ -417,7 +406,7 @@ def a_plan(cloud: Cloud, name: str, random: Random) -> Plan:
     if r is not None:
         plans += [
             lambda: plan_release(world, r, now),
-            lambda: plan_finish(r),
+            lambda: plan_drop(r),
             lambda: plan_resume(world, r, now),
             lambda: plan_patch(r, Patch(name, label, {}), now),
         ]

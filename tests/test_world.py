@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovnreserve.model.addresses import parse_v4
-from ovnreserve.model.reservation import State
+from ovnreserve.model.resource import State
 
 SWITCHES = [uuid_of(number) for number in (1, 2)]
 PORTS = [uuid_of(number) for number in range(10, 14)]

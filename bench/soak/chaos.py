@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 from bench.soak.foreigners import Foreigner
 from bench.soak.ground import Ground, Neighbour, expect_alive, plain
 from bench.soak.seen import in_ledger
-from ovnreserve.model.reservation import KIND, KIND_RESERVATION, RECORD, UID
+from ovnreserve.model.resource import KIND, KIND_RESERVATION, RECORD, UID
 from ovnreserve.sandbox import Daemon, Process
 
 _IDS: Final = "external_ids"

@@ -13,7 +13,8 @@ from bench.soak.account import LABEL, Held, held_of
 from bench.soak.ground import Ground, Neighbour, ledger_of, name_of, plain, socket_of
 from ovnreserve.cli.client import Client
 from ovnreserve.model.addresses import format_v4
-from ovnreserve.model.reservation import KIND, KIND_RESERVATION, Reservation, State, reservation_of
+from ovnreserve.model.reservation import Reservation, reservation_of
+from ovnreserve.model.resource import KIND, KIND_RESERVATION, State
 from ovnreserve.sandbox import Daemon
 
 _HELD: Final = ("Reserved", "Bound")

@@ -47,6 +47,7 @@ from ovnreserve.engine import (
     Settle,
     document,
 )
+from ovnreserve.model.documents import timestamp
 from ovnreserve.model.errors import (
     BadRequest,
     Conflict,
@@ -60,8 +61,9 @@ from ovnreserve.model.errors import (
     in_json,
     shown,
 )
-from ovnreserve.model.ip import API_VERSION, Status, merged, read, read_metadata, read_patch, render, timestamp
-from ovnreserve.model.reservation import State
+from ovnreserve.model.ip import API_VERSION, Status, merged, read, read_metadata, read_patch, render
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import State
 
 _log = structlog.get_logger(__name__)
 
@@ -183,8 +185,8 @@ class Api:
         """The answer's reservation with the status that has been published since. Where that has gone, or is another's
         of the same name, as it was when the answer was given; a Success status for what held nothing.
         """
-        r = answer.reservation
-        if r is None:
+        r = answer.resource
+        if not isinstance(r, Reservation):
             return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 200}
         found = self._published.ips.get(r.name)
         if found is not None and found[0].uid == r.uid:

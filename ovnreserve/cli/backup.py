@@ -25,7 +25,8 @@ from ovnreserve.cli.report import Report
 from ovnreserve.ledger.backup import read_backup
 from ovnreserve.ledger.guard import LedgerError
 from ovnreserve.model.ip import API_VERSION, Status, render
-from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import State
 
 _BACKUP = "/apis/ovnreserve.io/v1/backup"
 _ITEMS = 1000

@@ -12,7 +12,9 @@ from typing import NamedTuple
 from ovnreserve.engine.settlement import entry
 from ovnreserve.engine.work import Work
 from ovnreserve.ledger.ledger import Entry
+from ovnreserve.model.pool import Pool
 from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import Resource
 from ovnreserve.model.steps import (
     Barrier,
     DeletePort,
@@ -46,11 +48,11 @@ class Batch:
         self.transaction: Transaction | None = None
         self.barrier = False
         self._world = world
-        self._before: list[tuple[str, Reservation | None]] = []
+        self._before: list[tuple[str, Resource | None]] = []
         self._withheld: dict[str, frozenset[int]] = {}
         self._quarantined: list[tuple[str, int, int, float]] = []
         self._switches: dict[str, None] = {}
-        self._freed: set[tuple[str, int | str | None]] = set()
+        self._freed: set[tuple[str, str, int | str]] = set()
         self.unrepaired: set[str] = set()
         """Switches whose repair waits for ovn-northd. Their exclude_ips is left alone until then: it may lack an
         address that somebody is about to be given.
@@ -63,10 +65,10 @@ class Batch:
         """Would the plan have exclude_ips written of a switch that is not repaired yet, or give away what another plan
         of the batch lets go, and the ledger has still on its list?
         """
-        if self._freed and plan.reservation is not None and not self._freed.isdisjoint(_claims(plan.reservation)):
+        if self._freed and plan.resource is not None and not self._freed.isdisjoint(plan.resource.claims()):
             return True
         return bool(self.unrepaired) and not self.unrepaired.isdisjoint(
-            step.reservation.switch for step in plan.steps if isinstance(step, PutRecord | UpdateRecord | DropRecord)
+            step.resource.home for step in plan.steps if isinstance(step, PutRecord | UpdateRecord | DropRecord)
         )
 
     def offenders(self, culprit: str) -> list[Work]:
@@ -80,12 +82,12 @@ class Batch:
         self.names.add(work.name)
         self.barrier |= needs_barrier
         world = self._world
-        if plan.reservation is not None and plan.result != "unchanged":
-            self._keep(plan.reservation.name)
-            self._keep_switch(plan.reservation.switch)
-            held = world.quarantined(plan.reservation)  # but for what this batch itself released
-            self._quarantined += [(plan.reservation.switch, *since) for since in held if since[2] != now]
-            world.put(plan.reservation)
+        if plan.resource is not None and plan.result != "unchanged":
+            self._keep(plan.resource.name)
+            self._keep_switch(plan.resource.home)
+            held = world.quarantined(plan.resource)  # but for what this batch itself released
+            self._quarantined += [(plan.resource.home, *since) for since in held if since[2] != now]
+            world.put(plan.resource)
         elif plan.result == "deleted":
             self._keep(work.name)
             world.drop(work.name)
@@ -95,10 +97,10 @@ class Batch:
                     self._touch(r)
                 case DropRecord(r):
                     self._touch(r)
-                    if world.reservations.get(r.name) is r:
+                    if world.resource(r.name) is r:
                         self._keep(r.name)
-                        self._keep_switch(r.switch)
-                        self._freed.update(_claims(r))
+                        self._keep_switch(r.home)
+                        self._freed.update(r.claims())
                         world.drop(r.name, quarantined_at=now)
                 case WriteExcludes(switch, withheld):
                     self._switches[switch] = None
@@ -109,12 +111,12 @@ class Batch:
                 case Barrier():
                     self.barrier = True
 
-    def _touch(self, r: Reservation) -> None:
-        if r.v4 is not None:
+    def _touch(self, r: Resource) -> None:
+        if isinstance(r, Reservation | Pool) and r.v4:
             self._switches[r.switch] = None
 
     def _keep(self, name: str) -> None:
-        self._before.append((name, self._world.reservations.get(name)))
+        self._before.append((name, self._world.resource(name)))
 
     def _keep_switch(self, switch: str) -> None:
         segment = self._world.segments.get(switch)
@@ -131,7 +133,7 @@ class Batch:
         for switch, withheld in self._withheld.items():
             segment = self._world.segments.get(switch)
             if segment is not None:  # perhaps one that came meanwhile
-                segment.withhold(frozenset(a for a in withheld if (4, a) in segment.reserved))
+                segment.withhold(frozenset(a for a in withheld if segment.is_ours(a)))
         for quarantined in self._quarantined:
             self._world.quarantine(*quarantined)
 
@@ -145,14 +147,15 @@ class Batch:
     @property
     def switches(self) -> set[str]:
         """The switches whose reservations the batch changes."""
-        return {r.switch for _work, plan in self.planned if (r := plan.reservation) is not None} | self._switches.keys()
+        homes = {r.home for _work, plan in self.planned if (r := plan.resource) is not None and r.home}
+        return homes | self._switches.keys()
 
     @property
-    def before(self) -> dict[str, Reservation | None]:
-        """What each reservation was before the batch, by name."""
-        found: dict[str, Reservation | None] = {}
-        for name, reservation in self._before:
-            found.setdefault(name, reservation)
+    def before(self) -> dict[str, Resource | None]:
+        """What each resource was before the batch, by name."""
+        found: dict[str, Resource | None] = {}
+        for name, resource in self._before:
+            found.setdefault(name, resource)
         return found
 
     @property
@@ -168,17 +171,17 @@ class Batch:
         segments = self._world.segments
         return {uuid: segments[uuid].excluded.text() for uuid in self._switches if uuid in segments}
 
-    def puts(self) -> list[Reservation]:
+    def puts(self) -> list[Resource]:
         """What the ledger has to say before the northbound database is touched."""
         return [
-            plan.reservation
+            plan.resource
             for _work, plan in self.planned
-            if plan.reservation is not None and plan.result != "unchanged"
+            if plan.resource is not None and plan.result != "unchanged"
         ]
 
     def drops(self) -> list[str]:
-        """Reservations that go without a northbound transaction: they had failed."""
-        return [work.name for work, plan in self.planned if plan.result == "deleted" and plan.reservation is None]
+        """Resources that go at once: they had failed."""
+        return [work.name for work, plan in self.planned if plan.result == "deleted" and plan.resource is None]
 
     def entries(self, now: float) -> list[Entry]:
         """The journal of the batch."""
@@ -186,21 +189,17 @@ class Batch:
         lines = []
         for _work, plan in self.planned:
             for event in plan.events:
-                r = plan.reservation or before.get(event.name) or self._world.reservations.get(event.name)
+                r = plan.resource or before.get(event.name) or self._world.resource(event.name)
                 lines.append(entry(event, r.uid if r is not None else "", now))
         return lines
 
 
 def _switches_of(plan: Plan) -> set[str]:
-    switches = {plan.reservation.switch} if plan.reservation is not None else set()
+    switches = {plan.resource.home} - {""} if plan.resource is not None else set()
     for step in plan.steps:
         match step:
             case PutRecord(r) | UpdateRecord(r) | DropRecord(r):
-                switches.add(r.switch)
+                switches.add(r.home)
             case WriteExcludes(switch) | MembersUnchanged(switch) | DeletePort(_, switch):
                 switches.add(switch)
     return switches
-
-
-def _claims(r: Reservation) -> list[tuple[str, int | str | None]]:
-    return [(r.switch, claim) for claim in (r.v4, r.v6, r.mac) if claim is not None]

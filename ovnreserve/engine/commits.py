@@ -28,7 +28,8 @@ from ovnreserve.engine.work import Answer, Work
 from ovnreserve.ledger.ledger import Ledger, LedgerError
 from ovnreserve.model.errors import Unavailable
 from ovnreserve.model.pace import paced
-from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import Resource, State
 from ovnreserve.northbound.connection import Northbound, Outcome
 from ovnreserve.northbound.transactions import REVISION_BLAME, Operations
 from ovnreserve.plan import revision
@@ -118,7 +119,7 @@ class Commits:
         else:
             log_events(batch.entries(wall))
             for work, plan in batch.planned:
-                self._queue.answer(work, Answer(plan.result, plan.reservation, plan.warnings))
+                self._queue.answer(work, Answer(plan.result, plan.resource, plan.warnings))
             if not batch.doubtful:
                 return
             batch.planned.clear()
@@ -172,7 +173,7 @@ class Commits:
         log_events(entries)
         self._queue.not_before = 0.0
         held: list[str] = []
-        releasing: list[Reservation] = []
+        releasing: list[Resource] = []
         waiting: list[tuple[Work, Answer]] = []
         before = batch.before
         for planned in paced(batch.planned, self._world.beat):
@@ -201,26 +202,27 @@ class Commits:
             self.barriers.add(Awaited(target, until, partial(self._enforced, waiting, target, self._publisher.mark)))
 
     def _acknowledge(
-        self, planned: Planned, before: Reservation | None, held: list[str], releasing: list[Reservation]
+        self, planned: Planned, before: Resource | None, held: list[str], releasing: list[Resource]
     ) -> Answer:
-        """The plan is carried out: its reservation is held, or on its way out, or gone."""
+        """The plan is carried out: its resource is held, or on its way out, or gone."""
         work, plan = planned
-        r = plan.reservation
+        r = plan.resource
         if plan.result == "released":
             if before is not None:
                 self._settlement.drop(before)
-        elif r is not None and r.state is State.INTENDED and self._world.reservations.get(r.name) is r:
+        elif r is not None and r.state is State.INTENDED and self._world.resource(r.name) is r:
             r = r.with_(state=State.HELD)
             self._world.acknowledge(r)
             self._settlement.hold(r)
             held.append(r.name)
-            late = [who for who in conflicts(self._world, r) if not any(who in warning for warning in plan.warnings)]
+            others = conflicts(self._world, r) if isinstance(r, Reservation) else ()
+            late = [who for who in others if not any(who in warning for warning in plan.warnings)]
             warnings = (f"also held by {who}, which came at the same time" for who in late)
             return Answer(plan.result, r, (*plan.warnings, *warnings))
         elif r is not None and r.state is State.RELEASING and plan.steps:
             releasing.append(r)
         elif plan.result == "unchanged":
-            r = self._world.reservations.get(work.name)
+            r = self._world.resource(work.name)
         return Answer(plan.result, r, plan.warnings)
 
     def _unknown(self, batch: Batch) -> None:
@@ -281,7 +283,7 @@ class Commits:
 
     # ---- ovn-northd has answered -----------------------------------------------------------------------------------
 
-    def _released(self, releasing: list[Reservation], mark: int, seen: bool) -> None:
+    def _released(self, releasing: list[Resource], mark: int, seen: bool) -> None:
         points.reached(Point.RELEASED)
         if seen:
             self._publisher.enforced([], mark)

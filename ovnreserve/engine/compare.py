@@ -17,7 +17,9 @@ from ovnreserve.engine.settlement import entry
 from ovnreserve.ledger.ledger import Entry, Ledger, LedgerError, quarantine_of
 from ovnreserve.model.addresses import parse_either
 from ovnreserve.model.pace import paced
-from ovnreserve.model.reservation import Reservation, State, reservation_of
+from ovnreserve.model.record import resource_of
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import Resource, State
 from ovnreserve.northbound.replica import Replica
 from ovnreserve.plan import revision
 from ovnreserve.plan.bind import judge
@@ -55,15 +57,17 @@ def compare_stores(
     written = replica.records.keys() if names is None else replica.records.keys() & names
     records = _records(replica, world, written)
     standing = standing_of(ledger, replica)
-    before = world.reservations
-    before = dict(before) if names is None else {name: before[name] for name in names if name in before}
+    if names is None:
+        before = {r.name: r for r in world.resources()}
+    else:
+        before = {name: r for name in names if (r := world.resource(name)) is not None}
     verdicts = reconcile(
         before.values(),
         records,
         standing,
         ledger.was_released,
         unreadable=written - records.keys(),
-        is_bound=lambda r: judge(world, r).status,
+        is_bound=lambda r: isinstance(r, Reservation) and judge(world, r).status,
     )
     if not _publishes(ledger, standing, verdicts, whole=names is None):
         return None
@@ -116,12 +120,12 @@ def _publishes(ledger: Ledger, standing: Standing, verdicts: Verdicts, *, whole:
     return True
 
 
-def _records(replica: Replica, world: World, names: Iterable[str]) -> dict[str, Reservation]:
-    records: dict[str, Reservation] = {}
+def _records(replica: Replica, world: World, names: Iterable[str]) -> dict[str, Resource]:
+    records: dict[str, Resource] = {}
     for name in paced(names, world.beat):
-        known = world.reservations.get(name)
+        known = world.resource(name)
         found = (replica.record(name, known.uid) if known else None) or replica.record(name)
-        r = reservation_of(found[1]) if found is not None else None
+        r = resource_of(found[1]) if found is not None else None
         if r is None:
             _log.warning("record_unreadable", name=name, hint="it is written again if the ledger knows it")
         else:
@@ -129,7 +133,7 @@ def _records(replica: Replica, world: World, names: Iterable[str]) -> dict[str, 
     return records
 
 
-def _journal(verdicts: Verdicts, before: dict[str, Reservation], standing: Standing, now: float) -> list[Entry]:
+def _journal(verdicts: Verdicts, before: dict[str, Resource], standing: Standing, now: float) -> list[Entry]:
     lines = []
     for name in verdicts.superseded:
         r = before[name]
@@ -144,7 +148,7 @@ def _journal(verdicts: Verdicts, before: dict[str, Reservation], standing: Stand
     for record in verdicts.remove:
         ours = before.get(record.name)
         if ours is not None and ours.uid != record.uid and record.state is State.HELD:
-            event = Event("Warning", "Superseded", record.name, _NAME_KEPT.format(record.port_addresses))
+            event = Event("Warning", "Superseded", record.name, _NAME_KEPT.format(record.what))
             lines.append(entry(event, record.uid, now))
     for r in verdicts.puts:
         known = before.get(r.name)
@@ -155,15 +159,15 @@ def _journal(verdicts: Verdicts, before: dict[str, Reservation], standing: Stand
     return lines
 
 
-def _gone(r: Reservation) -> Event:
+def _gone(r: Resource) -> Event:
     """Only what was seen on its way out is known to be released, should its record ever turn up again."""
     if r.state is State.RELEASING:
-        return Event("Normal", "Released", r.name, f"found released: {r.port_addresses}")
-    return Event("Normal", "ReleasedElsewhere", r.name, _RELEASED_ELSEWHERE.format(r.port_addresses))
+        return Event("Normal", "Released", r.name, f"found released: {r.what}")
+    return Event("Normal", "ReleasedElsewhere", r.name, _RELEASED_ELSEWHERE.format(r.what))
 
 
-def _found(r: Reservation, *, is_known: bool) -> Event:
-    what = f"{r.port_addresses} on subnet {r.subnet}"
+def _found(r: Resource, *, is_known: bool) -> Event:
+    what = r.what
     match r.state:
         case State.FAILED:
             return Event("Warning", "Failed", r.name, r.message)

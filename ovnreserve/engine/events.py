@@ -26,8 +26,8 @@ class Events:
     def note(self, *events: Event) -> None:
         """Log them, and write them to the journal with the next settlement."""
         if events:
-            reservations, now = self._world.reservations, time.time()
-            uids = (r.uid if (r := reservations.get(event.name)) is not None else "" for event in events)
+            now = time.time()
+            uids = (r.uid if (r := self._world.resource(event.name)) is not None else "" for event in events)
             entries = [entry(event, uid, now) for event, uid in zip(events, uids, strict=True)]
             log_events(entries)
             self._settlement.note(entries)

@@ -15,7 +15,7 @@ import structlog
 from ovnreserve.engine import points
 from ovnreserve.engine.points import Point
 from ovnreserve.ledger.ledger import Entry, Ledger, LedgerError, Quarantined, quarantine_of
-from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import Resource
 from ovnreserve.plan.outcome import Event
 
 _log = structlog.get_logger(__name__)
@@ -30,17 +30,17 @@ class Settlement:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._held: dict[str, None] = {}
-        self._gone: dict[str, Reservation] = {}
+        self._gone: dict[str, Resource] = {}
         self._journal: list[Entry] = []
         self.due = float("inf")
 
-    def hold(self, r: Reservation) -> None:
-        """The reservation's record has been seen in the northbound database."""
+    def hold(self, r: Resource) -> None:
+        """The resource's record has been seen in the northbound database."""
         self._held[r.name] = None
         self.soon()
 
-    def drop(self, r: Reservation) -> None:
-        """The reservation is released."""
+    def drop(self, r: Resource) -> None:
+        """The resource is released."""
         self._held.pop(r.name, None)
         self._gone[r.name] = r
         self.soon()
@@ -53,7 +53,7 @@ class Settlement:
         """There is something to settle."""
         self.due = min(self.due, time.monotonic() + AFTER)
 
-    def commit_with(self, puts: list[Reservation], drops: list[str], journal: list[Entry], *, count: bool) -> None:
+    def commit_with(self, puts: list[Resource], drops: list[str], journal: list[Entry], *, count: bool) -> None:
         """Commit these, and everything to be settled with them, in one ledger transaction. Raises LedgerError; then
         none was.
         """

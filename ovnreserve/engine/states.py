@@ -109,9 +109,9 @@ class States:
     def _is_foreign(self) -> bool:
         """Is it another cloud's database, to which nothing may be written? Then leave the lock to those whose it is."""
         northbound = self._northbound
-        reservations, switches = self._world.reservations.values(), northbound.replica.tables["Logical_Switch"]
+        kept, switches = list(self._world.resources()), northbound.replica.tables["Logical_Switch"]
         standing = standing_of(self._ledger, northbound.replica)
-        foreign = not self._adopt_database and is_foreign(reservations, switches, standing)
+        foreign = not self._adopt_database and is_foreign(kept, switches, standing)
         northbound.contend(not foreign)
         if foreign:
             self._compared = northbound.dumps
@@ -170,11 +170,11 @@ class States:
 
     def _note_intents(self, verdicts: Verdicts) -> None:
         """Of what is left to do, what the database was never seen to have."""
-        vector, reservations = self._ledger.vector, self._world.reservations
+        vector = self._ledger.vector
         self._intents = {
             name
             for name in (*verdicts.resume, *verdicts.release)
-            if name in reservations and not revision.covers(vector, reservations[name].written)
+            if (r := self._world.resource(name)) is not None and not revision.covers(vector, r.written)
         }
 
     def _set_state(self, state: str, problem: str = "") -> None:

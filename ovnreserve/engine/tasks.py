@@ -22,14 +22,16 @@ from typing import Final
 from ovnreserve.engine.work import Work
 from ovnreserve.model.errors import NotFound
 from ovnreserve.model.pace import paced
-from ovnreserve.model.reservation import Reservation, State, reservation_of
+from ovnreserve.model.record import resource_of
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import Resource, State
 from ovnreserve.model.steps import PublishRevision
 from ovnreserve.northbound.replica import Replica
 from ovnreserve.plan.bind import judge, plan_bind
 from ovnreserve.plan.outcome import Context, Plan
 from ovnreserve.plan.reconcile import Verdicts
 from ovnreserve.plan.rehome import new_home, plan_rehome
-from ovnreserve.plan.release import plan_await, plan_finish, plan_release
+from ovnreserve.plan.release import plan_await, plan_drop, plan_finish, plan_release
 from ovnreserve.plan.repair import is_written, plan_repair, plan_resume
 from ovnreserve.plan.world import Touched, World
 
@@ -98,7 +100,7 @@ class Tasks:
         """These reservations are held from now on; their ports may have come before."""
         self._binds.update(names)
 
-    def release_seen(self, releasing: Iterable[Reservation]) -> None:
+    def release_seen(self, releasing: Iterable[Resource]) -> None:
         """ovn-northd has seen the first transaction of these releases."""
         for r in releasing:
             self._add("finish", r.uid, partial(self._finish, r), name=r.name)
@@ -167,16 +169,16 @@ class Tasks:
 
     def _can_be_written(self, name: str) -> bool:
         """What is held waits for its switch to be back."""
-        r = self._world.reservations.get(name)
-        return r is None or r.state is not State.HELD or r.switch in self._world.segments
+        r = self._world.resource(name)
+        return r is None or r.state is not State.HELD or not r.home or r.home in self._world.segments
 
     def _check_records(self) -> None:
         for name in self._records:
-            r = self._world.reservations.get(name)
+            r = self._world.resource(name)
             if r is None or r.state not in (State.HELD, State.FAILED):
                 continue
             record = self._replica.record(name, r.uid)
-            if record is None or reservation_of(record[1]) != r:
+            if record is None or resource_of(record[1]) != r:
                 self._add("resume", name, partial(self._resume, name))
         self._records.clear()
 
@@ -208,9 +210,9 @@ class Tasks:
 
     def release(self, name: str, context: Context) -> Plan:
         """Delete the IP. Raises NotFound."""
-        r = self._world.reservations.get(name)
+        r = self._world.resource(name)
         if r is None:
-            raise NotFound.of("ips", name)
+            raise NotFound.resource(name)
         return plan_release(self._world, r, context)
 
     def _release_again(self, name: str, context: Context) -> Plan:
@@ -222,16 +224,16 @@ class Tasks:
         r = self._held(name, State.RELEASING)
         return plan_await(r) if r is not None else _NOTHING
 
-    def _held(self, name: str, *states: State) -> Reservation | None:
-        r = self._world.reservations.get(name)
+    def _held(self, name: str, *states: State) -> Resource | None:
+        r = self._world.resource(name)
         return r if r is not None and r.state in states else None
 
-    def _finish(self, releasing: Reservation, _context: Context) -> Plan:
+    def _finish(self, releasing: Resource, _context: Context) -> Plan:
         r = self._held(releasing.name, State.RELEASING)
-        return plan_finish(r) if r is not None and r.uid == releasing.uid else _NOTHING
+        return plan_finish(self._world, r) if r is not None and r.uid == releasing.uid else _NOTHING
 
-    def _remove(self, r: Reservation, _context: Context) -> Plan:
-        return plan_finish(r)
+    def _remove(self, r: Resource, _context: Context) -> Plan:
+        return plan_drop(r)
 
     def _resume(self, name: str, context: Context) -> Plan:
         r = self._held(name, State.INTENDED, State.HELD, State.FAILED)
@@ -243,7 +245,7 @@ class Tasks:
 
     def _bind(self, name: str, _context: Context) -> Plan:
         r = self._held(name, State.HELD)
-        return plan_bind(self._world, r) if r is not None else _NOTHING
+        return plan_bind(self._world, r) if isinstance(r, Reservation) else _NOTHING
 
     def _repair(self, switch: str, context: Context) -> Plan:
         segment = self._world.segments.get(switch)

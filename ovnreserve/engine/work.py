@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ovnreserve.model.errors import Refused
 from ovnreserve.model.ip import Wanted
-from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import Resource
 from ovnreserve.plan.outcome import Context, Plan
 from ovnreserve.plan.update import Patch
 
@@ -54,10 +54,10 @@ Request = Apply | Create | Patch | Delete | Refresh | Settle
 
 
 class Answer(NamedTuple):
-    """What a request came to: created, configured, unchanged or deleted, and the reservation; or why it was refused."""
+    """What a request came to: created, configured, unchanged or deleted, and the resource; or why it was refused."""
 
     result: str
-    reservation: Reservation | None = None
+    resource: Resource | None = None
     warnings: tuple[str, ...] = ()
     refused: Refused | None = None
 

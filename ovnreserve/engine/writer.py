@@ -38,7 +38,8 @@ from ovnreserve.ledger.backup import copy_ledger
 from ovnreserve.ledger.ledger import Entry, Ledger, read_journal
 from ovnreserve.model.errors import OutcomeUnknown, Refused, Unavailable, shown
 from ovnreserve.model.pace import Beat, no_beat, paced
-from ovnreserve.model.reservation import State, reservation_of
+from ovnreserve.model.record import resource_of
+from ovnreserve.model.resource import State
 from ovnreserve.model.topology import Port
 from ovnreserve.northbound.connection import Northbound
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
@@ -392,19 +393,20 @@ class Engine:
     def _was_done(self, work: Work) -> bool:
         """An earlier attempt has an unknown outcome. Is what it wanted there now? Then that is the answer."""
         attempt = work.attempt
-        r = self.world.reservations.get(work.name)
+        r = self.world.resource(work.name)
         assert attempt is not None  # noqa: S101 - the caller has looked
         if self._is_unsaid(work.name):
             self._queue.deferred.append(work)
             return True
-        wanted = attempt.reservation
+        wanted = attempt.resource
         same = r is not None and wanted is not None and r.uid == wanted.uid
         if attempt.result == "deleted":
             done = r is None or r.state is State.RELEASING or (wanted is not None and not same)
         elif r is None or wanted is None or not same:
             done = False
         else:
-            changed = (r.labels, r.annotations) != (wanted.labels, wanted.annotations)
+            said = r.with_(written=wanted.written, resource_version=wanted.resource_version, state=wanted.state)
+            changed = said != wanted
             done = r.state is State.HELD and not (attempt.result == "configured" and changed)
         work.attempt = None
         if done:
@@ -415,14 +417,14 @@ class Engine:
         """Is there something of the reservation in the ledger that the database does not say yet? A task is on its way
         to write it; until then nobody may be told that it is so, for should this daemon end now, it never will be.
         """
-        r = self.world.reservations.get(name)
+        r = self.world.resource(name)
         if r is None or r.state is State.FAILED:
             return False
         record = self._northbound.replica.record(name, r.uid)
-        said = reservation_of(record[1]) if record is not None else None
+        said = resource_of(record[1]) if record is not None else None
         match r.state:
-            case State.HELD:
-                return said != r and r.switch in self.world.segments  # without its switch it is kept as it is
+            case State.HELD:  # without its switch it is kept as it is
+                return said != r and (not r.home or r.home in self.world.segments)
             case State.RELEASING:
                 return said is not None and said.state is not State.RELEASING
         return True

@@ -40,7 +40,9 @@ from ovnreserve.ledger.guard import (
 )
 from ovnreserve.ledger.schema import MIGRATIONS
 from ovnreserve.model.addresses import format_v4, format_v6, parse_v6
-from ovnreserve.model.reservation import Dot, Reservation, State
+from ovnreserve.model.record import record_ids, resource_of
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import Dot, Resource, State, is_fact
 
 __all__ = [
     "BLOCK",
@@ -192,13 +194,13 @@ class Ledger:
 
     # ---- reading ---------------------------------------------------------------------------------------------------
 
-    def load(self) -> list[Reservation]:
-        """Every reservation, by name."""
+    def load(self) -> list[Resource]:
+        """Every resource: reservations by name, then owners and pools by name."""
         with self._reading():
             try:
-                return reservations(self._db)
+                return [*reservations(self._db), *facts(self._db)]
             except (ValueError, TypeError, AttributeError) as error:
-                raise self._guard.lost(f"a reservation cannot be read: {error}") from None
+                raise self._guard.lost(f"a resource cannot be read: {error}") from None
 
     def quarantined(self) -> list[Quarantined]:
         """Released addresses, the oldest first."""
@@ -285,7 +287,7 @@ class Ledger:
 
     def commit(
         self,
-        puts: Iterable[Reservation] = (),
+        puts: Iterable[Resource] = (),
         drops: Iterable[str] = (),
         held: Iterable[str] = (),
         journal: Sequence[Entry] = (),
@@ -303,7 +305,9 @@ class Ledger:
         """
         new_vector = self.vector if vector is None else dict(vector)
         attempted = max(self.attempted + count, new_vector.get(self.incarnation, 0))
-        puts = list(puts)
+        puts, drops, held = list(puts), list(drops), list(held)
+        rows = [r for r in puts if isinstance(r, Reservation)]
+        facts = [r for r in puts if not isinstance(r, Reservation)]
         version = max((version, self._version, *(r.resource_version for r in puts)))
         ceiling = self._ceiling if version + BLOCK // 2 < self._ceiling else version + BLOCK
         db = self._db
@@ -312,7 +316,11 @@ class Ledger:
             try:
                 db.executemany("DELETE FROM reservation WHERE name = ?", ((name,) for name in drops))
                 db.executemany(_HELD, ((name,) for name in held))
-                db.executemany(_PUT, map(_row, puts))
+                db.executemany(_PUT, map(_row, rows))
+                if facts or any(map(is_fact, (*drops, *held))):
+                    db.executemany("DELETE FROM fact WHERE name = ?", ((name,) for name in drops))
+                    db.executemany(_FACT_HELD, ((name,) for name in held))
+                    db.executemany(_PUT_FACT, map(_fact_row, facts))
                 db.executemany(
                     "INSERT INTO journal (at, type, reason, name, uid, message) VALUES (?, ?, ?, ?, ?, ?)", journal
                 )
@@ -372,6 +380,17 @@ def reservations(db: sqlite3.Connection) -> list[Reservation]:
     return [_reservation(row) for row in db.execute(query)]
 
 
+def facts(db: sqlite3.Connection) -> list[Resource]:
+    """Every owner and pool of a ledger, by name. Raises what SQLite raises, and ValueError."""
+    found: list[Resource] = []
+    for name, state, record in db.execute("SELECT name, state, record FROM fact ORDER BY name"):
+        resource = resource_of(json.loads(record))
+        if resource is None:
+            raise ValueError(f"the record of {name} is garbled")
+        found.append(resource.with_(state=State(state)))
+    return found
+
+
 def read_journal(path: Path, name: str | None = None, limit: int = 500) -> list[Entry]:
     """The last entries, oldest first, of one reservation or of all. Any thread, while the daemon writes. Raises
     LedgerError.
@@ -396,12 +415,15 @@ _PUT: Final = (
     f"INSERT INTO reservation ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608
     "ON CONFLICT (name) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in _COLUMNS[1:])
 )
+_FACT_HELD: Final = "UPDATE fact SET state = 'held' WHERE name = ? AND state = 'intended'"
+_PUT_FACT: Final = "INSERT OR REPLACE INTO fact (name, uid, state, record) VALUES (?, ?, ?, ?)"
 _MORE: Final = (
     "labels", "annotations", "generation", "node_name", "container_id", "attach_ips", "attach_macs", "attach_subnets",
+    "reserved",
 )  # fmt: skip
 _DEFAULTS: Final[dict[str, Any]] = {
     "labels": {}, "annotations": {}, "generation": 1, "node_name": "", "container_id": "",
-    "attach_ips": (), "attach_macs": (), "attach_subnets": (),
+    "attach_ips": (), "attach_macs": (), "attach_subnets": (), "reserved": True,
 }  # fmt: skip
 
 
@@ -412,6 +434,10 @@ def _row(r: Reservation) -> tuple[Any, ...]:
         None if r.v6 is None else format_v6(r.v6), r.mac, r.state.value, r.created, r.deleted,
         r.resource_version, r.message, json.dumps(more) if more else "{}", r.live, *r.written,
     )  # fmt: skip
+
+
+def _fact_row(resource: Resource) -> tuple[str, str, str, str]:
+    return resource.name, resource.uid, resource.state.value, json.dumps(record_ids(resource))
 
 
 def _reservation(row: Sequence[Any]) -> Reservation:
@@ -427,8 +453,10 @@ def _reservation(row: Sequence[Any]) -> Reservation:
     return Reservation(**values, **more, written=written)
 
 
-def quarantine_of(r: Reservation, since: float) -> list[Quarantined]:
+def quarantine_of(r: Resource, since: float) -> list[Quarantined]:
     """The entries that keep a released reservation's addresses from being chosen for a while."""
+    if not isinstance(r, Reservation):
+        return []
     texts = [format_v4(r.v4)] if r.v4 is not None else []
     if r.v6 is not None:
         texts.append(format_v6(r.v6))

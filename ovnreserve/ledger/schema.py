@@ -68,4 +68,13 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ALTER TABLE reservation ADD COLUMN incarnation  TEXT NOT NULL DEFAULT '';
     ALTER TABLE reservation ADD COLUMN number       INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    -- Owners and pools: few, and looked up by nothing but their name, so that what they say stands in their record.
+    CREATE TABLE fact (
+        name   TEXT PRIMARY KEY,
+        uid    TEXT NOT NULL,
+        state  TEXT NOT NULL CHECK (state IN ('intended', 'held', 'releasing', 'failed')),
+        record TEXT NOT NULL  -- JSON: the external_ids of its DNS row
+    ) STRICT, WITHOUT ROWID;
+    """,
 )

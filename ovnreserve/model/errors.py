@@ -25,6 +25,18 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 GROUP = "kubeovn.io"
 
+PLURALS: Final = {"StatefulSet": "statefulsets", "VirtualMachine": "virtualmachines", "IPPool": "ippools", "IP": "ips"}
+_GROUPS: Final = {
+    **dict.fromkeys(("StatefulSet", "statefulsets"), "apps"),
+    **dict.fromkeys(("VirtualMachine", "virtualmachines"), "kubevirt.io"),
+}
+
+
+def group_of(kind: str) -> str:
+    """The API group of a kind or its plural."""
+    return _GROUPS.get(kind, GROUP)
+
+
 MOST_CAUSES: Final = 32
 """How many things that are wrong are named in one answer."""
 _LONGEST: Final = 8192
@@ -105,7 +117,7 @@ class Refused(Exception):  # noqa: N818 - it is an answer, not a fault
 
     def status(self) -> dict[str, Any]:
         """The Status object (Kubernetes API conventions, "Response Status Kind")."""
-        details: dict[str, Any] = {"group": GROUP, "kind": self.kind}
+        details: dict[str, Any] = {"group": group_of(self.kind), "kind": self.kind}
         if self.name:
             details["name"] = self.name
         if self.causes:
@@ -131,7 +143,17 @@ class NotFound(Refused):
 
     @classmethod
     def of(cls, kind: str, name: str) -> NotFound:
-        return cls(f'{kind}.{GROUP} "{shown(name)}" not found', kind=kind, name=name)
+        return cls(f'{kind}.{group_of(kind)} "{shown(name)}" not found', kind=kind, name=name)
+
+
+    @classmethod
+    def resource(cls, name: str) -> NotFound:
+        """Of what is known by that name: an IP, or `KIND/[NAMESPACE/]NAME`."""
+        kind, slash, rest = name.partition("/")
+        if not slash:
+            return cls.of("ips", name)
+        plurals = {kind.lower(): plural for kind, plural in PLURALS.items()}
+        return cls.of(plurals.get(kind, kind), rest.rpartition("/")[2])
 
 
 class MethodNotAllowed(Refused):
@@ -143,7 +165,7 @@ class AlreadyExists(Refused):
 
     @classmethod
     def of(cls, kind: str, name: str) -> AlreadyExists:
-        return cls(f'{kind}.{GROUP} "{name}" already exists', kind=kind, name=name)
+        return cls(f'{kind}.{group_of(kind)} "{name}" already exists', kind=kind, name=name)
 
 
 class Conflict(Refused):
@@ -152,9 +174,9 @@ class Conflict(Refused):
     reason, code = "Conflict", 409
 
     @classmethod
-    def over(cls, name: str, field: str, what: str) -> Conflict:
-        message = f'Operation cannot be fulfilled on ips.{GROUP} "{name}": {field}: {what}'
-        return cls(message, name=name, causes=(FieldError("FieldValueDuplicate", field, what),))
+    def over(cls, name: str, field: str, what: str, kind: str = "ips") -> Conflict:
+        message = f'Operation cannot be fulfilled on {kind}.{group_of(kind)} "{name}": {field}: {what}'
+        return cls(message, kind=kind, name=name, causes=(FieldError("FieldValueDuplicate", field, what),))
 
 
 class NoAvailableAddress(Conflict):
@@ -177,7 +199,7 @@ class Invalid(Refused):
     reason, code = "Invalid", 422
 
     @classmethod
-    def because(cls, name: str, causes: list[FieldError] | tuple[FieldError, ...]) -> Invalid:
+    def because(cls, name: str, causes: list[FieldError] | tuple[FieldError, ...], kind: str = "IP") -> Invalid:
         lines = [
             cause.message
             if cause.field in cause.message[:60] and cause.message.startswith("unknown")
@@ -187,7 +209,8 @@ class Invalid(Refused):
         if len(causes) > MOST_CAUSES:
             lines.append("and more")
         text = lines[0] if len(lines) == 1 else f"[{', '.join(lines)}]"
-        return cls(f'IP.{GROUP} "{shown(name)}" is invalid: {text}', kind="IP", name=name, causes=tuple(causes))
+        message = f'{kind}.{group_of(kind)} "{shown(name)}" is invalid: {text}'
+        return cls(message, kind=kind, name=name, causes=tuple(causes))
 
 
 class HeadTooLarge(Refused):

@@ -1,59 +1,39 @@
 """The IP resource: documents in, documents out.
 
-A document is checked field by field, and every field's error is reported at once. Absent, null and "" mean the same:
-not given. What the server sets (uid, resourceVersion, status, ...) may stand in a document, so that `get -o yaml` can
-be applied again, and is not read, but for `metadata.resourceVersion`, which makes an update conditional.
+A document is checked field by field, and every field's error is reported at once (model/documents.py has what is the
+same for other kinds).
 """
 
 from __future__ import annotations
 
-import time
-from itertools import islice
 from typing import Any, Final
 
 import msgspec
 
 from ovnreserve.model.addresses import format_v4, format_v6, parse_mac, parse_v4, parse_v6
-from ovnreserve.model.errors import MOST_CAUSES, BadRequest, FieldError, Invalid, in_json, shown
-from ovnreserve.model.names import (
-    LABEL_RULE,
-    LABEL_VALUE_RULE,
-    SUBDOMAIN_RULE,
-    is_label,
-    is_label_key,
-    is_label_value,
-    is_subdomain,
+from ovnreserve.model.documents import (
+    FINALIZER,
+    METADATA,
+    TOP,
+    brief,
+    check_annotations,
+    check_labels,
+    head,
+    strings,
+    timestamp,
+    unknown,
 )
+from ovnreserve.model.errors import BadRequest, FieldError, Invalid, in_json
+from ovnreserve.model.names import LABEL_RULE, SUBDOMAIN_RULE, is_label, is_subdomain
 from ovnreserve.model.reservation import Reservation
 
 API_VERSION: Final = "kubeovn.io/v1"
-FINALIZER: Final = "ovnreserve/release"
 LABEL_RESERVED: Final = "ovn.kubernetes.io/ip_reserved"
 LABEL_SUBNET: Final = "ovn.kubernetes.io/subnet"
 LABEL_NODE: Final = "ovn.kubernetes.io/node-name"
 OUR_LABELS: Final = frozenset({LABEL_RESERVED, LABEL_SUBNET, LABEL_NODE})
 POD_TYPES: Final = ("", "StatefulSet", "VirtualMachine")
 
-_TOP: Final = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
-_METADATA: Final = frozenset(
-    {
-        "name",
-        "generateName",
-        "namespace",
-        "uid",
-        "resourceVersion",
-        "generation",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "labels",
-        "annotations",
-        "ownerReferences",
-        "finalizers",
-        "managedFields",
-        "selfLink",
-    }
-)
 _TEXTS: Final = frozenset(
     {
         "subnet",
@@ -69,8 +49,6 @@ _TEXTS: Final = frozenset(
     }
 )
 _LISTS: Final = frozenset({"attachIps", "attachMacs", "attachSubnets"})
-_LIMIT_ANNOTATIONS: Final = 256 * 1024
-_LIMIT_KEYS: Final = 1000
 _LIMIT_TEXT: Final = 253
 _LIMIT_ATTACHED: Final = 64
 
@@ -102,14 +80,13 @@ def read(document: Any) -> Wanted:
         raise BadRequest(f"the object provided is not a mapping but {in_json(document)}")
     if document.get("kind") != "IP" or document.get("apiVersion") != API_VERSION:
         raise BadRequest(
-            f"no resource for kind {_brief(document.get('kind'))} in version {_brief(document.get('apiVersion'))}: "
+            f"no resource for kind {brief(document.get('kind'))} in version {brief(document.get('apiVersion'))}: "
             f"this is kind IP of {API_VERSION}"
         )
     metadata = document.get("metadata")
     spec = document.get("spec")
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    errors = _unknown(document, _TOP)
-    labels, annotations, version = _metadata(metadata, errors)
+    errors = unknown(document, TOP)
+    given = head(metadata, errors)
     if not isinstance(spec, dict):
         errors.append(
             FieldError.required("spec") if spec is None else FieldError.invalid("spec", spec, "must be an object")
@@ -130,10 +107,9 @@ def read(document: Any) -> Wanted:
         errors.append(FieldError.too_long("spec.containerID", f"{_LIMIT_TEXT} characters"))
     v4, v6, mac = _addresses(texts, errors)
     if errors:
-        raise Invalid.because(name if isinstance(name, str) else "", errors)
-    assert isinstance(name, str)  # noqa: S101 - _metadata has seen to it
+        raise Invalid.because(given.name, errors)
     return Wanted(
-        name=name,
+        name=given.name,
         subnet=texts["subnet"],
         pod_name=texts["podName"],
         namespace=texts["namespace"],
@@ -146,9 +122,9 @@ def read(document: Any) -> Wanted:
         attach_ips=lists["attachIps"],
         attach_macs=lists["attachMacs"],
         attach_subnets=lists["attachSubnets"],
-        labels=labels,
-        annotations=annotations,
-        resource_version=version,
+        labels=given.labels,
+        annotations=given.annotations,
+        resource_version=given.version,
     )
 
 
@@ -160,8 +136,8 @@ def read_patch(document: Any, name: str) -> tuple[dict[str, Any], str]:
         raise BadRequest("the patch is not a mapping")
     for field, ours in (("kind", "IP"), ("apiVersion", API_VERSION)):
         if document.get(field, ours) != ours:
-            raise BadRequest(f"{field} {_brief(document[field])} cannot be patched: this is kind IP of {API_VERSION}")
-    errors = _unknown(document, _TOP)
+            raise BadRequest(f"{field} {brief(document[field])} cannot be patched: this is kind IP of {API_VERSION}")
+    errors = unknown(document, TOP)
     spec = {} if document.get("spec") is None else document["spec"]
     if not isinstance(spec, dict):
         errors.append(FieldError.invalid("spec", spec, "must be an object"))
@@ -195,81 +171,17 @@ def read_metadata(document: Any, name: str) -> tuple[dict[str, str | None], dict
         return {}, {}
     if not isinstance(metadata, dict):
         raise Invalid.because(name, [FieldError.invalid("metadata", metadata, "must be an object")])
-    errors = _unknown(metadata, _METADATA, "metadata.")
+    errors = unknown(metadata, METADATA, "metadata.")
     given = metadata.get("name")
     if given is not None and given != name:
         errors.append(FieldError.invalid("metadata.name", given, "field is immutable"))
-    labels = _strings(metadata.get("labels"), "metadata.labels", errors, removable=True)
-    annotations = _strings(metadata.get("annotations"), "metadata.annotations", errors, removable=True)
-    _check_labels({k: v for k, v in labels.items() if v is not None}, errors)
-    _check_annotations({k: v for k, v in annotations.items() if v is not None}, errors)
+    labels = strings(metadata.get("labels"), "metadata.labels", errors, removable=True)
+    annotations = strings(metadata.get("annotations"), "metadata.annotations", errors, removable=True)
+    check_labels({k: v for k, v in labels.items() if v is not None}, errors)
+    check_annotations({k: v for k, v in annotations.items() if v is not None}, errors)
     if errors:
         raise Invalid.because(name, errors)
     return labels, annotations
-
-
-def _unknown(fields: dict[str, Any], known: frozenset[str], path: str = "") -> list[FieldError]:
-    """What nobody knows, as far as it will be named."""
-    unknown = islice((key for key in fields if key not in known), MOST_CAUSES + 1)
-    return [FieldError.unknown(f"{path}{shown(key, 200)}") for key in unknown]
-
-
-def _metadata(metadata: Any, errors: list[FieldError]) -> tuple[dict[str, str], dict[str, str], str]:
-    if not isinstance(metadata, dict):
-        errors.append(FieldError.required("metadata.name"))
-        return {}, {}, ""
-    errors += _unknown(metadata, _METADATA, "metadata.")
-    name = metadata.get("name")
-    if name in (None, ""):
-        errors.append(FieldError.required("metadata.name"))
-    elif not isinstance(name, str) or not is_subdomain(name):
-        errors.append(FieldError.invalid("metadata.name", name, SUBDOMAIN_RULE))
-    labels = _strings(metadata.get("labels"), "metadata.labels", errors)
-    annotations = _strings(metadata.get("annotations"), "metadata.annotations", errors)
-    given_labels = {key: value or "" for key, value in labels.items()}
-    _check_labels(given_labels, errors)
-    given_annotations = {key: value or "" for key, value in annotations.items()}
-    _check_annotations(given_annotations, errors)
-    version = metadata.get("resourceVersion")
-    if version is not None and not isinstance(version, str):
-        errors.append(FieldError.invalid("metadata.resourceVersion", version, "must be a string"))
-    return given_labels, given_annotations, version if isinstance(version, str) else ""
-
-
-def _check_labels(labels: dict[str, str], errors: list[FieldError]) -> None:
-    for key, value in labels.items():
-        if not is_label_key(key):
-            errors.append(FieldError.invalid("metadata.labels", key, "name part must be a qualified name"))
-        if not is_label_value(value):
-            errors.append(FieldError.invalid("metadata.labels", value, LABEL_VALUE_RULE))
-
-
-def _check_annotations(annotations: dict[str, str], errors: list[FieldError]) -> None:
-    errors += [
-        FieldError.invalid("metadata.annotations", key, "name part must be a qualified name")
-        for key in annotations
-        if not is_label_key(key)
-    ]
-    if sum(len(key) + len(value) for key, value in annotations.items()) > _LIMIT_ANNOTATIONS:
-        errors.append(FieldError("FieldValueTooLong", "metadata.annotations", "Too long: at most 262144 bytes"))
-
-
-def _strings(value: Any, field: str, errors: list[FieldError], *, removable: bool = False) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        errors.append(FieldError.invalid(field, value, "must be a map of strings"))
-        return {}
-    if len(value) > _LIMIT_KEYS:
-        errors.append(FieldError("FieldValueTooMany", field, f"Too many: at most {_LIMIT_KEYS} keys"))
-        return {}
-    found: dict[str, Any] = {}
-    for key, text in value.items():
-        if isinstance(text, str) or text is None:
-            found[key] = text if removable else text or ""
-        else:
-            errors.append(FieldError.invalid(f"{field}[{shown(key)}]", text, "must be a string"))
-    return found
 
 
 def _spec_texts(spec: dict[Any, Any], errors: list[FieldError]) -> dict[str, str]:
@@ -283,7 +195,7 @@ def _spec_texts(spec: dict[Any, Any], errors: list[FieldError]) -> dict[str, str
                     texts[key] = value
             elif value is not None:
                 errors.append(FieldError.invalid(f"spec.{key}", value, "must be a string"))
-    errors += _unknown(spec, _TEXTS | _LISTS, "spec.")
+    errors += unknown(spec, _TEXTS | _LISTS, "spec.")
     return texts
 
 
@@ -337,10 +249,6 @@ def _addresses(texts: dict[str, str], errors: list[FieldError]) -> tuple[int | N
         except ValueError as error:
             errors.append(FieldError.invalid("spec.macAddress", texts["macAddress"], str(error)))
     return v4, v6, mac
-
-
-def _brief(value: Any) -> str:
-    return f'"{shown(value, 100)}"' if isinstance(value, str) else in_json(value)
 
 
 # ---- documents out -------------------------------------------------------------------------------------------------
@@ -433,11 +341,6 @@ def render(r: Reservation, status: Status) -> IP:
         ),
         status=status,
     )
-
-
-def timestamp(seconds: float) -> str:
-    """RFC 3339 in UTC, whole seconds, as Kubernetes writes it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 class Subnet(msgspec.Struct, frozen=True, kw_only=True):

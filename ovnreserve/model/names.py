@@ -50,3 +50,8 @@ def port_name(pod_name: str, namespace: str, provider: str) -> str:
     """The name of the workload's logical switch port on a subnet of that provider, and of its IP."""
     name = f"{pod_name}.{namespace}"
     return name if provider == DEFAULT_PROVIDER else f"{name}.{provider}"
+
+
+def is_port_name(name: str) -> bool:
+    """May an IP have this name, since a port has it that somebody else has named? One word, without a slash."""
+    return 0 < len(name) <= 253 and name.isprintable() and not {" ", "/"} & set(name)

@@ -1,60 +1,27 @@
-"""A reservation: what the ledger keeps and what its record in the northbound database rebuilds.
+"""A reservation: an IP that is kept for a named workload, by its label for ever, else as long as its owner says.
 
-States, and who moves them:
-
-    intended --northbound commit seen--> held --DELETE--> releasing --second commit seen--> (gone)
-       └──> failed <──what was given away twice, or does not fit its switch any more
-              └──DELETE──> (gone)
-
-`intended` is durable in the ledger before the northbound database is touched; a reservation is acknowledged only once
-`held`. Everything else a user sees (Bound, Conflicted, Enforced) is derived from the world.
+Its record stands in `external_ids:ovnreserve/record` of a DNS row, as JSON, and rebuilds the ledger's row.
 """
 
 from __future__ import annotations
 
-import enum
-from typing import Annotated, Any, Final, NamedTuple
+from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
 
 from ovnreserve.model.addresses import format_v4, format_v6, parse_v4, parse_v6, scan_mac
-from ovnreserve.model.names import is_label, is_subdomain
-
-KIND: Final = "ovnreserve/kind"
-NAME: Final = "ovnreserve/name"
-UID: Final = "ovnreserve/uid"
-SWITCH: Final = "ovnreserve/switch"
-RECORD: Final = "ovnreserve/record"
-REVISION: Final = "ovnreserve/revision"
-RESOURCE_VERSION: Final = "ovnreserve/resource-version"
-WRITER: Final = "ovnreserve/writer"
-
-KIND_RESERVATION: Final = "reservation"
-KIND_LEDGER: Final = "ledger"
+from ovnreserve.model.names import is_label, is_port_name, is_subdomain
+from ovnreserve.model.resource import KIND, KIND_RESERVATION, NAME, RECORD, SWITCH, UID, Dot, Resource, State
 
 
-class State(enum.StrEnum):
-    INTENDED = "intended"
-    HELD = "held"
-    RELEASING = "releasing"
-    FAILED = "failed"
+class Reservation(Resource, frozen=True, kw_only=True):
+    """One kept IP. Addresses are integers or None, `switch` is a row's uuid.
 
-
-class Dot(NamedTuple):
-    """One commit: which ledger's, by its incarnation, and its number there, from 1; 0 where it is not known."""
-
-    incarnation: str = ""
-    number: int = 0
-
-
-class Reservation(msgspec.Struct, frozen=True, kw_only=True):
-    """One reserved IP. Addresses are integers or None, `created` is seconds since the epoch, `switch` a row's uuid.
-
-    `written` is the commit that made it what it is: a side whose version vector covers it has known it (plan/revision).
+    `reserved` is its label: it lives until it is deleted. One that is not is *retained*: it goes with its port, unless
+    its owner keeps it (plan/retain.py).
     """
 
-    name: str
-    uid: str
     switch: str
     subnet: str
     pod_name: str
@@ -63,25 +30,24 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     v4: int | None
     v6: int | None
     mac: str
-    state: State
-    created: int
-    resource_version: int
-    generation: int = 1
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
+    reserved: bool = True
     node_name: str = ""
     container_id: str = ""
     attach_ips: tuple[str, ...] = ()
     attach_macs: tuple[str, ...] = ()
     attach_subnets: tuple[str, ...] = ()
-    deleted: int | None = None
-    message: str = ""
-    written: Dot = Dot()
 
     @property
-    def live(self) -> bool:
-        """Does it keep its address from everyone?"""
-        return self.state is not State.FAILED
+    def home(self) -> str:
+        return self.switch
+
+    @property
+    def what(self) -> str:
+        return f"{self.port_addresses} on subnet {self.subnet}"
+
+    def claims(self) -> Iterable[tuple[str, str, int | str]]:
+        held = (("IPv4", self.v4), ("IPv6", self.v6), ("MAC", self.mac)) if self.live else ()
+        return [(self.switch, kind, what) for kind, what in held if what is not None]
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -93,9 +59,6 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     def port_addresses(self) -> str:
         """The element of `Logical_Switch_Port.addresses` that gives the port exactly this: `MAC v4 v6`."""
         return " ".join((self.mac, *self.addresses))
-
-    def with_(self, **changes: Any) -> Reservation:
-        return msgspec.structs.replace(self, **changes)
 
 
 # ---- the record: `external_ids:ovnreserve/record` of its DNS row ---------------------------------------------------
@@ -127,6 +90,8 @@ class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
     deleted: _Seconds | None = None
     by: tuple[str, _Number] | None = None
     failed: str | None = None
+    retained: bool = False
+    port: str | None = None  # the port's name, where it is not podName.namespace[.provider]
     format: int = 1
 
 
@@ -141,6 +106,7 @@ def external_ids_of(r: Reservation) -> dict[str, str]:
         None if r.v4 is None else format_v4(r.v4), None if r.v6 is None else format_v6(r.v6), r.generation,
         r.labels, r.annotations, r.node_name, r.container_id, attach if any(attach) else None, r.deleted,
         r.written if r.written.number else None, r.message if r.state is State.FAILED else None,
+        not r.reserved, None if _is_named_after(r.name, r.pod_name, r.namespace) else r.name,
     )  # fmt: skip
     return {
         KIND: KIND_RESERVATION,
@@ -153,7 +119,7 @@ def external_ids_of(r: Reservation) -> dict[str, str]:
 
 def dns_records_of(r: Reservation) -> dict[str, str]:
     """The `records` column of its DNS row: what an operator sees who attaches it to a switch."""
-    return {f"{r.pod_name}.{r.namespace}": " ".join(r.addresses)}
+    return {f"{r.pod_name}.{r.namespace}".rstrip("."): " ".join(r.addresses)}
 
 
 def _state_of(record: _Record) -> State:
@@ -198,6 +164,7 @@ def reservation_of(ids: dict[str, str]) -> Reservation | None:
             deleted=record.deleted,
             written=Dot(*record.by) if record.by is not None else Dot(),
             message=record.failed or "",
+            reserved=not record.retained,
         )
     except (KeyError, ValueError, RecursionError, msgspec.MsgspecError):
         return None
@@ -205,17 +172,24 @@ def reservation_of(ids: dict[str, str]) -> Reservation | None:
 
 def _is_ours(ids: dict[str, str], record: _Record) -> bool:
     """Are the names such as are let in, and the rest on one line?"""
-    name, workload = ids[NAME], f"{record.pod}.{record.ns}"
+    name = ids[NAME]
     texts = [ids[UID], ids[SWITCH], record.subnet, record.type, record.node, record.container]
     texts += [text for attached in record.attach or () for text in attached]
     texts += [record.by[0]] if record.by else []
+    if record.port is None:
+        is_named = is_subdomain(name) and _is_named_after(name, record.pod, record.ns)
+    else:
+        is_named = is_port_name(name) and record.port == name and bool(record.pod)
+        texts += [record.pod, record.ns]
     return (
-        is_subdomain(record.pod)
-        and is_label(record.ns)
-        and is_subdomain(name)
-        and f"{name}.".startswith(f"{workload}.")
+        is_named
         and scan_mac(record.mac) == record.mac
         and not (record.v4 is None and record.v6 is None)
         and bool(ids[UID] and ids[SWITCH] and record.subnet)
         and all(map(str.isprintable, texts))
     )
+
+
+def _is_named_after(name: str, pod_name: str, namespace: str) -> bool:
+    """Is it podName.namespace, or that with a provider behind it?"""
+    return is_subdomain(pod_name) and is_label(namespace) and f"{name}.".startswith(f"{pod_name}.{namespace}.")

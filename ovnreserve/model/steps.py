@@ -9,31 +9,31 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import Resource
 
 Seen = tuple[frozenset[str], str | None, str]
 
 
 class PutRecord(NamedTuple):
-    """Write the reservation's record, and its IPv4 address into its switch's exclude_ips."""
+    """Write the resource's record, and its IPv4 addresses into its switch's exclude_ips."""
 
-    reservation: Reservation
+    resource: Resource
 
 
 class UpdateRecord(NamedTuple):
-    """Rewrite the record of a reservation that has one: labels changed, or it is being released."""
+    """Rewrite the record of a resource that has one: it has changed, or it is being released."""
 
-    reservation: Reservation
+    resource: Resource
 
 
 class DropRecord(NamedTuple):
-    """Delete the record, and take its IPv4 address out of its switch's exclude_ips."""
+    """Delete the record, and take its IPv4 addresses out of its switch's exclude_ips."""
 
-    reservation: Reservation
+    resource: Resource
 
 
 class WriteExcludes(NamedTuple):
-    """Make our part of the switch's exclude_ips what it should be: its live reservations' IPv4 addresses but these."""
+    """Make our part of the switch's exclude_ips what it should be: what is kept there of IPv4, but these."""
 
     switch: str
     withheld: frozenset[int]

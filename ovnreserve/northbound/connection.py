@@ -29,7 +29,7 @@ import structlog
 from ovsdbapp.backend.ovs_idl.connection import OvsdbIdl
 
 from ovnreserve.model.pace import Beat, no_beat
-from ovnreserve.model.reservation import KIND, KIND_LEDGER, KIND_RESERVATION
+from ovnreserve.model.resource import KIND, KIND_LEDGER, RECORD_KINDS
 from ovnreserve.northbound.replica import Replica
 from ovnreserve.northbound.schema import DATABASE, SchemaRequest, UnsupportedSchema, columns_in, helper_for
 from ovnreserve.northbound.transactions import Operations
@@ -103,7 +103,7 @@ class _Idl(OvsdbIdl):  # type: ignore[misc]
         self._cluster = ""
         self._server: dict[str, Any] = {}
         """What the server says of our database."""
-        kinds = [[["external_ids", "includes", ["map", [[KIND, kind]]]]] for kind in (KIND_RESERVATION, KIND_LEDGER)]
+        kinds = [[["external_ids", "includes", ["map", [[KIND, kind]]]]] for kind in (*RECORD_KINDS, KIND_LEDGER)]
         self.cond_change("DNS", [clause for [clause] in kinds])
         self.sync_conditions()
 

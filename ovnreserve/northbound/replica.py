@@ -15,16 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ovnreserve.model.pace import Beat, no_beat, paced
-from ovnreserve.model.reservation import (
-    KIND,
-    KIND_LEDGER,
-    KIND_RESERVATION,
-    NAME,
-    RESOURCE_VERSION,
-    REVISION,
-    UID,
-    WRITER,
-)
+from ovnreserve.model.resource import KIND, KIND_LEDGER, NAME, RECORD_KINDS, RESOURCE_VERSION, REVISION, UID, WRITER
 from ovnreserve.model.topology import RowChanges
 from ovnreserve.northbound.columns import COLUMNS, INTEGER, MAP, OPTIONAL, SCALAR, SET, Kind
 
@@ -90,7 +81,7 @@ class Replica:
         self._beat = beat
         self.tables: dict[str, dict[str, Row]] = {table: {} for table in COLUMNS}
         self.records: dict[str, set[str]] = {}
-        """Uuids of the DNS rows that are records, by the reservation's name; more than one only by somebody's
+        """Uuids of the DNS rows that are records, by the resource's name; more than one only by somebody's
         mistake.
         """
         self.ledger_rows: set[str] = set()
@@ -98,7 +89,7 @@ class Replica:
         self._touched_records: set[str] = set()
 
     def take_records(self) -> set[str]:
-        """The names of reservations whose records came, went or changed since the last call."""
+        """The names of resources whose records came, went or changed since the last call."""
         touched, self._touched_records = self._touched_records, set()
         return touched
 
@@ -212,7 +203,7 @@ class Replica:
 
     def _index_record(self, uuid: str, row: Row) -> None:
         ids = row["external_ids"]
-        if ids.get(KIND) == KIND_RESERVATION:
+        if ids.get(KIND) in RECORD_KINDS:
             name = ids.get(NAME, "")
             self.records.setdefault(name, set()).add(uuid)
             self._touched_records.add(name)

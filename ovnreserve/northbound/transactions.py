@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from ovnreserve.model import exclude_ips
-from ovnreserve.model.reservation import (
+from ovnreserve.model.record import record_ids, record_names
+from ovnreserve.model.resource import (
     KIND,
     KIND_LEDGER,
     RECORD,
@@ -23,10 +24,8 @@ from ovnreserve.model.reservation import (
     REVISION,
     UID,
     WRITER,
-    Reservation,
+    Resource,
     State,
-    dns_records_of,
-    external_ids_of,
 )
 from ovnreserve.model.steps import (
     Barrier,
@@ -63,7 +62,7 @@ class Operations:
         self._guarded: set[str] = set()
         """Rows as they were seen before this transaction: a second guard would meet what the first step has written."""
         self._records: dict[str, Operation] = {}
-        """What writes a reservation's record, by uid: of several steps of one batch for it the last counts."""
+        """What writes a resource's record, by uid: of several steps of one batch for it the last counts."""
 
     def build(
         self,
@@ -128,7 +127,7 @@ class Operations:
             case PutRecord(r):
                 return "reserve" if r.state is State.INTENDED else "republish", r.name
             case UpdateRecord(r):
-                return "label" if r.deleted is None else "release", r.name
+                return "update" if r.deleted is None else "release", r.name
             case DropRecord(r):
                 return "free", r.name
             case PortUnchanged(port):
@@ -169,8 +168,8 @@ class Operations:
         )
         self._add(REVISION_BLAME, op="insert", table="DNS", row={"external_ids": ids})
 
-    def _write_record(self, name: str, r: Reservation) -> None:
-        row = {"records": _map(dns_records_of(r)), "external_ids": _map(external_ids_of(r))}
+    def _write_record(self, name: str, r: Resource) -> None:
+        row = {"records": _map(record_names(r)), "external_ids": _map(record_ids(r))}
         record = self._replica.record(r.name, r.uid)
         if r.uid in self._records:
             self._records[r.uid]["row"] = row
@@ -182,7 +181,7 @@ class Operations:
             self._add(name, op="update", table="DNS", where=_is(record[0]), row=row)
         self._records[r.uid] = self.operations[-1]
 
-    def _drop_record(self, name: str, r: Reservation) -> None:
+    def _drop_record(self, name: str, r: Resource) -> None:
         """Also where somebody has made copies of it."""
         for uuid in sorted(self._replica.records.get(r.name, ())):
             if self._replica.tables["DNS"][uuid]["external_ids"].get(UID) == r.uid:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any, NamedTuple
 
-from ovnreserve.model.reservation import Dot, Reservation
+from ovnreserve.model.resource import Dot, Resource
 from ovnreserve.model.steps import Step
 
 
@@ -21,11 +21,11 @@ class Event(NamedTuple):
 class Plan(NamedTuple):
     """What one request or change comes to.
 
-    `reservation` is its state from now on, None when it is gone or not concerned; `result` is what kubectl would print.
+    `resource` is its state from now on, None when it is gone or not concerned; `result` is what kubectl would print.
     """
 
     result: str
-    reservation: Reservation | None = None
+    resource: Resource | None = None
     steps: tuple[Step, ...] = ()
     events: tuple[Event, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class Context(NamedTuple):
 
     @property
     def stamp(self) -> dict[str, Any]:
-        """What a reservation gets that is made or changed."""
+        """What a resource gets that is made or changed."""
         return {"resource_version": self.resource_version, "written": self.commit}
 
 

@@ -38,7 +38,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.resource import Resource, State
 from ovnreserve.plan.revision import Relation, Standing, covers
 
 _Claim = tuple[str, str, int | str]
@@ -52,23 +52,23 @@ class Verdicts(NamedTuple):
     have) go through the engine's queue. `superseded` are those whose intent or name is given up: dropped, or followed.
     """
 
-    puts: list[Reservation]
-    drops: list[Reservation]
+    puts: list[Resource]
+    drops: list[Resource]
     resume: list[str]
     release: list[str]
     finish: list[str]
-    remove: list[Reservation]
+    remove: list[Resource]
     superseded: list[str]
 
 
 def reconcile(
-    ledger: Collection[Reservation],
-    records: Mapping[str, Reservation],
+    ledger: Collection[Resource],
+    records: Mapping[str, Resource],
     standing: Standing,
     was_released: Callable[[str], bool],
     *,
     unreadable: Collection[str] = (),
-    is_bound: Callable[[Reservation], bool] = lambda _r: False,
+    is_bound: Callable[[Resource], bool] = lambda _r: False,
 ) -> Verdicts:
     """Compare the ledger's reservations with the readable records (by name); `unreadable` are the names of the others.
     Pure but for the look into the journal.
@@ -100,20 +100,21 @@ def reconcile(
     return verdicts
 
 
-def is_foreign(ledger: Collection[Reservation], switches: Collection[str], standing: Standing) -> bool:
+def is_foreign(ledger: Collection[Resource], switches: Collection[str], standing: Standing) -> bool:
     """Does the database seem to be of another cloud? It has none of the switches (uuids) that the ledger knows, and
     nobody of whom the ledger knows has ever worked there.
     """
-    if not ledger or standing.database.keys() & standing.ledger.keys():
+    homes = {r.home for r in ledger if r.home}
+    if not homes or standing.database.keys() & standing.ledger.keys():
         return False
-    return not any(r.switch in switches for r in ledger)
+    return homes.isdisjoint(switches)
 
 
 class _Sides:
     """What each side has known of the other's work."""
 
     def __init__(
-        self, standing: Standing, was_released: Callable[[str], bool], is_bound: Callable[[Reservation], bool]
+        self, standing: Standing, was_released: Callable[[str], bool], is_bound: Callable[[Resource], bool]
     ) -> None:
         self._standing = standing
         self._was_released = was_released
@@ -122,29 +123,29 @@ class _Sides:
         self.fork = self.relation is Relation.INCOMPARABLE
         self.others_worked = self.fork or self.relation is Relation.GREATER
 
-    def is_intent(self, r: Reservation) -> bool:
+    def is_intent(self, r: Resource) -> bool:
         """Has the database not been seen to have it as the ledger does?"""
         if not r.written.number:
             return r.state is State.INTENDED
         return not covers(self._standing.ledger, r.written)
 
-    def database_knew(self, r: Reservation) -> bool:
+    def database_knew(self, r: Resource) -> bool:
         return covers(self._standing.database, r.written)
 
-    def ledger_knew(self, record: Reservation) -> bool:
+    def ledger_knew(self, record: Resource) -> bool:
         return covers(self._standing.ledger, record.written)
 
-    def is_gone(self, record: Reservation) -> bool:
+    def is_gone(self, record: Resource) -> bool:
         """Was it released on our side, and not kept on the other by who knew that?"""
         if self.relation is Relation.GREATER or not self._was_released(record.uid):
             return False
         return not self.fork or not record.written.number or self.ledger_knew(record)
 
-    def was_dropped_there(self, r: Reservation) -> bool:
+    def was_dropped_there(self, r: Resource) -> bool:
         """A reservation has no record: was it released by another daemon?"""
         return self.database_knew(r) if self.fork else self.relation is Relation.GREATER
 
-    def keeps_name(self, r: Reservation, record: Reservation) -> bool:
+    def keeps_name(self, r: Resource, record: Resource) -> bool:
         """Of two reservations under one name, does the ledger's keep it?"""
         if self.is_gone(record):
             return True
@@ -161,7 +162,7 @@ class _Sides:
             return theirs  # who has known the other's had let it go before
         return self.seniority(r, is_new=False) < self.seniority(record, is_new=True)
 
-    def seniority(self, r: Reservation, *, is_new: bool) -> tuple[bool, bool, bool, int, str]:
+    def seniority(self, r: Resource, *, is_new: bool) -> tuple[bool, bool, bool, int, str]:
         """Of those that claim the same, the least has it: what is not being released, is bound, is not `is_new` to a
         ledger that has known it once and has it no more, is older.
         """
@@ -170,7 +171,7 @@ class _Sides:
 
 
 def _compare(
-    verdicts: Verdicts, r: Reservation, record: Reservation | None, sides: _Sides, *, is_missing: bool
+    verdicts: Verdicts, r: Resource, record: Resource | None, sides: _Sides, *, is_missing: bool
 ) -> None:
     """One reservation of the ledger with its own record, if there is one that can be read; `is_missing` if there is
     none at all.
@@ -207,7 +208,7 @@ def _compare(
                 verdicts.superseded.append(r.name)
 
 
-def _agree(verdicts: Verdicts, r: Reservation, record: Reservation, sides: _Sides) -> None:
+def _agree(verdicts: Verdicts, r: Resource, record: Resource, sides: _Sides) -> None:
     """Both sides have it; they may differ in what may be changed of it, or in whether it has failed."""
     behind = sides.ledger_knew(record) and not sides.database_knew(r) and not sides.is_intent(r)
     ours = r.with_(state=State.HELD) if r.state is State.INTENDED else r
@@ -218,39 +219,33 @@ def _agree(verdicts: Verdicts, r: Reservation, record: Reservation, sides: _Side
         verdicts.resume.append(r.name)
 
 
-def _follow(verdicts: Verdicts, record: Reservation) -> None:
+def _follow(verdicts: Verdicts, record: Resource) -> None:
     """Let the ledger have what the record says, and finish a release that another has begun."""
     verdicts.puts.append(record)
     if record.state is State.RELEASING:
         verdicts.finish.append(record.name)
 
 
-def _settle_claims(verdicts: Verdicts, ledger: Iterable[Reservation], sides: _Sides) -> None:
+def _settle_claims(verdicts: Verdicts, ledger: Iterable[Resource], sides: _Sides) -> None:
     """Let nothing be held twice after this."""
     dropped = {r.name for r in verdicts.drops}
     after = {r.name: r for r in ledger if r.name not in dropped} | {r.name: r for r in verdicts.puts}
-    claims = Counter(claim for r in after.values() for claim in _claims(r))
+    claims = Counter(claim for r in after.values() for claim in r.claims())
     if len(claims) == claims.total():
         return
-    contested = [r for r in after.values() if any(claims[claim] > 1 for claim in _claims(r))]
+    contested = [r for r in after.values() if any(claims[claim] > 1 for claim in r.claims())]
     ours = {r.uid for r in ledger}
     contested.sort(key=lambda r: sides.seniority(r, is_new=r.uid not in ours))
-    holders: dict[_Claim, Reservation] = {}
+    holders: dict[_Claim, Resource] = {}
     for r in contested:
-        winner = next((holders[claim] for claim in _claims(r) if claim in holders), None)
+        winner = next((holders[claim] for claim in r.claims() if claim in holders), None)
         if winner is None:
-            holders.update(dict.fromkeys(_claims(r), r))
+            holders.update(dict.fromkeys(r.claims(), r))
         else:
             _lose(verdicts, r, winner)
 
 
-def _claims(r: Reservation) -> list[_Claim]:
-    """What it keeps from everyone."""
-    held = (("IPv4", r.v4), ("IPv6", r.v6), ("MAC", r.mac)) if r.live else ()
-    return [(r.switch, kind, what) for kind, what in held if what is not None]
-
-
-def _lose(verdicts: Verdicts, r: Reservation, winner: Reservation) -> None:
+def _lose(verdicts: Verdicts, r: Resource, winner: Resource) -> None:
     for names in (verdicts.resume, verdicts.release, verdicts.finish):
         if r.name in names:
             names.remove(r.name)
@@ -259,6 +254,6 @@ def _lose(verdicts: Verdicts, r: Reservation, winner: Reservation) -> None:
         verdicts.drops.append(r)
         verdicts.remove.append(r)
     else:
-        message = f"IP {winner.name} has {winner.port_addresses}: both were given away while nobody saw both sides"
+        message = f"IP {winner.name} has {winner.what}: both were given away while nobody saw both sides"
         verdicts.puts.insert(0, r.with_(state=State.FAILED, message=message))  # before the winner takes its place
         verdicts.resume.append(r.name)

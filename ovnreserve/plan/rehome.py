@@ -16,7 +16,9 @@ from __future__ import annotations
 
 from ovnreserve.model.addresses import format_v4, format_v6
 from ovnreserve.model.names import port_name
-from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.pool import Pool
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import Resource, State
 from ovnreserve.model.steps import PutRecord, Step, WriteAddresses, WriteExcludes
 from ovnreserve.plan.bind import judge, seen
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
@@ -24,20 +26,24 @@ from ovnreserve.plan.segment import Segment
 from ovnreserve.plan.world import World
 
 
-def new_home(world: World, r: Reservation) -> Segment | None:
-    """The switch that has taken the place of the reservation's, if that is gone."""
-    if r.switch in world.segments:
+def new_home(world: World, r: Resource) -> Segment | None:
+    """The switch that has taken the place of the reservation's or the pool's, if that is gone."""
+    if not isinstance(r, Reservation | Pool) or r.switch in world.segments:
         return None
     found = world.switches_named(r.subnet)
     return found[0] if len(found) == 1 else None
 
 
-def plan_rehome(world: World, r: Reservation, context: Context) -> Plan:
+def plan_rehome(world: World, r: Resource, context: Context) -> Plan:
     """Raises Defer while ovn-northd is about to choose addresses there."""
     segment = new_home(world, r)
     if segment is None or r.state is not State.HELD:
         return Plan("unchanged")
     world.settled(segment)
+    return _rehome(segment, world, r, context) if isinstance(r, Reservation) else Plan("unchanged")
+
+
+def _rehome(segment: Segment, world: World, r: Reservation, context: Context) -> Plan:
     switch = segment.switch
     misfit = _misfit(segment, r)
     if misfit is not None:

@@ -8,7 +8,8 @@ Whoever finds a record marked as releasing, after whatever crash, has ovn-northd
 
 from __future__ import annotations
 
-from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import Resource, State
 from ovnreserve.model.steps import Barrier, DeletePort, DropRecord, Step, UpdateRecord
 from ovnreserve.plan.bind import elsewhere, seen
 from ovnreserve.plan.identity import contradiction
@@ -16,7 +17,7 @@ from ovnreserve.plan.outcome import Context, Event, Plan
 from ovnreserve.plan.world import World
 
 
-def plan_release(world: World, r: Reservation, context: Context, *, again: bool = False) -> Plan:
+def plan_release(world: World, r: Resource, context: Context, *, again: bool = False) -> Plan:
     """The first transaction. What is being released already stays so, unless that is to be done `again` because only
     the ledger says so; what failed holds nothing and just goes.
     """
@@ -28,9 +29,9 @@ def plan_release(world: World, r: Reservation, context: Context, *, again: bool 
     deleted = r.deleted or int(context.now)
     releasing = r.with_(state=State.RELEASING, deleted=deleted, **context.stamp)
     steps: list[Step] = [UpdateRecord(releasing)]
-    event = Event("Normal", "Releasing", r.name, f"releasing {r.port_addresses} on subnet {r.subnet}")
+    event = Event("Normal", "Releasing", r.name, f"releasing {r.what}")
     port = world.port(r.name)
-    if port is not None:
+    if port is not None and isinstance(r, Reservation):
         contradicts = contradiction(port, r.pod_name, r.namespace, r.pod_type)
         if port.switch != r.switch:
             where, ours = elsewhere(world, port, r)
@@ -46,12 +47,19 @@ def plan_release(world: World, r: Reservation, context: Context, *, again: bool 
     return Plan("deleted", releasing, (*steps, Barrier()), (event,))
 
 
-def plan_await(r: Reservation) -> Plan:
+def plan_await(r: Resource) -> Plan:
     """Between the two: somebody has found that the first is done, and has ovn-northd answer before the second."""
     return Plan("deleted", r, (Barrier(),))
 
 
-def plan_finish(r: Reservation) -> Plan:
-    """The second transaction. Its success is what removes the reservation from the ledger."""
-    event = Event("Normal", "Released", r.name, f"released {r.port_addresses} on subnet {r.subnet}")
+def plan_finish(world: World, r: Resource) -> Plan:
+    """The second transaction. Its success is what removes the resource from the ledger. An owner that is gone is
+    remembered while there is still something of it.
+    """
+    return Plan("unchanged") if world.covered(r.name) else plan_drop(r)
+
+
+def plan_drop(r: Resource) -> Plan:
+    """Delete a record that nobody should have any more."""
+    event = Event("Normal", "Released", r.name, f"released {r.what}")
     return Plan("released", None, (DropRecord(r),), (event,))

@@ -16,7 +16,8 @@ from typing import Final
 from ovnreserve.model import exclude_ips
 from ovnreserve.model.addresses import format_v4
 from ovnreserve.model.errors import Conflict
-from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import Resource, State
 from ovnreserve.model.runs import Runs
 from ovnreserve.model.steps import PutRecord, Step, WriteAddresses, WriteExcludes
 from ovnreserve.plan.bind import judge, seen
@@ -29,7 +30,7 @@ _SHOWN: Final = 200
 """Characters of somebody's exclude_ips that the journal quotes."""
 
 
-def plan_resume(world: World, r: Reservation, context: Context) -> Plan:
+def plan_resume(world: World, r: Resource, context: Context) -> Plan:
     """Write the reservation's record again. One that was never acknowledged and cannot be had any more fails; one that
     was waits for its switch to be back, however long: somebody may be about to restore the database.
 
@@ -37,6 +38,9 @@ def plan_resume(world: World, r: Reservation, context: Context) -> Plan:
     """
     if r.state is State.FAILED:
         return Plan("failed", r, (PutRecord(r),))
+    if not isinstance(r, Reservation):
+        event = Event("Normal", "Republished", r.name, f"wrote the record of {r.what} again")
+        return Plan("created", r, (PutRecord(r.with_(state=State.HELD)),), (event,))
     segment = world.segments.get(r.switch)
     if segment is None and r.state is State.HELD:
         return Plan("unchanged")

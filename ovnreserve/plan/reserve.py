@@ -31,7 +31,8 @@ from ovnreserve.model.errors import (
 )
 from ovnreserve.model.ip import OUR_LABELS, Wanted
 from ovnreserve.model.names import DEFAULT_PROVIDER, port_name
-from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import State
 from ovnreserve.model.steps import MembersUnchanged, PortUnchanged, PutRecord, Step, WriteAddresses
 from ovnreserve.model.topology import AUTO_RANGE, Port
 from ovnreserve.plan.bind import given, seen
@@ -105,7 +106,7 @@ def _within_reach(segment: Segment, wanted: Wanted, address: int | None) -> bool
     space = segment.v4
     if space is None or address is None or not segment.switch.has_ipam:
         return False
-    if wanted.v4 is None and not segment.switch.auto and space.free > REACH:
+    if wanted.v4 is None and not segment.switch.auto and space.at_once > REACH:
         return False  # chosen from the top
     return address <= (space.lowest_free(REACH) or address)
 

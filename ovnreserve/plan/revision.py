@@ -27,7 +27,7 @@ import json
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from ovnreserve.model.reservation import Dot
+from ovnreserve.model.resource import Dot
 
 Vector = Mapping[str, int]
 

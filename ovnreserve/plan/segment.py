@@ -11,7 +11,9 @@ from typing import Any
 from ovnreserve.model import exclude_ips
 from ovnreserve.model.addresses import Cidr
 from ovnreserve.model.exclude_ips import TokenRuns
+from ovnreserve.model.pool import Pool
 from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.runs import Runs
 from ovnreserve.model.topology import Port, Switch
 from ovnreserve.plan.holdings import Claims
 from ovnreserve.plan.space import Space
@@ -25,9 +27,14 @@ class Segment:
         self.v4: Space | None = None
         self.v6: Space | None = None
         self.excluded = TokenRuns()
-        """What our part of exclude_ips should be: the IPv4 addresses of live reservations, but for those withheld."""
+        """What our part of exclude_ips should be: the IPv4 addresses of live reservations and of pools, but for those
+        withheld.
+        """
         self.withheld: set[int] = set()
-        """Reserved addresses that would renumber somebody's running dynamic port if they were excluded."""
+        """Reserved or pooled addresses that would renumber somebody's running dynamic port if they were excluded."""
+        self.pools: dict[str, Pool] = {}
+        self._pooled = Runs()
+        """The IPv4 addresses of the pools."""
         self.members = 0
         """How many ports the switch has."""
         self.pending: set[str] = set()
@@ -107,7 +114,11 @@ class Segment:
                 space.hold(address)
         for address, since in before.quarantined.items() if before else ():
             space.quarantine(address, since)
+        space.set_pools(self._ranges(family))
         return space
+
+    def _ranges(self, family: int) -> list[tuple[int, int]]:
+        return [run for pool in self.pools.values() if pool.live for run in pool.ranges(family)]
 
     def set_others(self, claims: Claims) -> None:
         """Take note of the infrastructure's addresses and of the operator's excludes."""
@@ -173,7 +184,7 @@ class Segment:
                 if space is not None:
                     space.hold(address)
         if r.v4 is not None:
-            (self.withheld if withheld else self.excluded).add(r.v4)
+            (self._withhold if withheld else self._exclude)(r.v4)
 
     def remove_reservation(self, r: Reservation, quarantined_at: float | None) -> None:
         self.reservations.discard(r.name)
@@ -186,14 +197,69 @@ class Segment:
                 space = self.space(family)
                 if space is not None:
                     space.let_go(address, quarantined_at)
-        if r.v4 is not None:
+        if r.v4 is not None and r.v4 not in self._pooled:
             if r.v4 in self.withheld:
                 self.withheld.discard(r.v4)
             else:
                 self.excluded.remove(r.v4)
 
+    def add_pool(self, pool: Pool) -> None:
+        """Exclude the addresses of a pool, of which no other pool has any."""
+        self.pools[pool.name] = pool
+        if pool.live:
+            for first, last in pool.v4:
+                self._pooled.add_range(first, last)
+                self.excluded.add_range(first, last)
+            for address in self.withheld:
+                if address in self.excluded:
+                    self.excluded.remove(address)
+        self._tell_spaces()
+
+    def remove_pool(self, pool: Pool) -> None:
+        """Exclude of the addresses of a pool only those that are reserved."""
+        del self.pools[pool.name]
+        if pool.live:
+            for first, last in pool.v4:
+                self._pooled.remove_range(first, last)
+                self.excluded.remove_range(first, last)
+                for address in self._reserved_in(first, last):
+                    if address not in self.withheld:
+                        self.excluded.add(address)
+            self.withheld = {a for a in self.withheld if (4, a) in self.reserved or a in self._pooled}
+        self._tell_spaces()
+
+    def _tell_spaces(self) -> None:
+        for family in (4, 6):
+            space = self.space(family)
+            if space is not None:
+                space.set_pools(self._ranges(family))
+
+    def _reserved_in(self, first: int, last: int) -> Iterator[int]:
+        if last - first < len(self.reserved):
+            return (address for address in range(first, last + 1) if (4, address) in self.reserved)
+        return (address for family, address in self.reserved if family == 4 and first <= address <= last)
+
+    def pool_with(self, family: int, address: int) -> Pool | None:
+        """The pool that has the address."""
+        found = (pool for pool in self.pools.values() if pool.live)
+        return next((p for p in found if any(a <= address <= b for a, b in p.ranges(family))), None)
+
+    def is_ours(self, address: int) -> bool:
+        """Is the IPv4 address one that is reserved or in a pool?"""
+        return (4, address) in self.reserved or address in self._pooled
+
+    def _exclude(self, address: int) -> None:
+        if address in self.withheld or address not in self._pooled:
+            self.withheld.discard(address)
+            self.excluded.add(address)
+
+    def _withhold(self, address: int) -> None:
+        self.withheld.add(address)
+        if address in self.excluded:
+            self.excluded.remove(address)
+
     def withhold(self, addresses: frozenset[int]) -> None:
-        """Leave exactly these reserved addresses out of our part of exclude_ips."""
+        """Leave exactly these reserved or pooled addresses out of our part of exclude_ips."""
         for address in addresses - self.withheld:
             self.excluded.remove(address)
         for address in self.withheld - addresses:

@@ -6,9 +6,10 @@ Every address of the network is in one of these classes, and the counts of `get 
     infrastructure    held by anything else the database names (router ports, NAT, virtual IPs, ...)
     operator          in the operator's part of exclude_ips
     quarantine        released a short while ago; free, but not chosen while another is
+    pool              free, but chosen only for an IP that is to be from that pool
     free
 
-`taken` is the union of all but the free ones as sorted runs, so that the highest free address of a window is one
+`taken` is the union of the first four as sorted runs, so that the highest free address of a window is one
 look-up, at any fill and fragmentation, for IPv4 and IPv6 alike. A holder that comes or goes costs one run operation.
 The operator's ranges and the infrastructure change seldom; then `taken` is built anew.
 
@@ -19,6 +20,7 @@ exclude merges into few ranges.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from heapq import merge
 from math import inf
 from operator import itemgetter
 from typing import Final
@@ -41,6 +43,9 @@ class Space:
         self._operator = Runs()
         self._operator_workload = 0
         self._quarantine: dict[int, float] = {}
+        self._pools = Runs()
+        self._pooled_taken = 0
+        """How many addresses of pools are taken."""
 
     # ---- holders ---------------------------------------------------------------------------------------------------
 
@@ -52,7 +57,7 @@ class Space:
             return
         holders = self._workload.get(address, 0)
         self._workload[address] = holders + 1
-        if holders or self.taken.add(address):
+        if holders or self._take(address):
             return
         self._quarantine.pop(address, None)
         self._operator_workload += address in self._operator
@@ -71,7 +76,25 @@ class Space:
             elif quarantined_at is not None:
                 self._rest(address, quarantined_at)
             else:
-                self.taken.remove(address)
+                self._give_back(address)
+
+    def _take(self, address: int) -> bool:
+        is_new = self.taken.add(address)
+        self._pooled_taken += is_new and address in self._pools
+        return is_new
+
+    def _give_back(self, address: int) -> None:
+        self.taken.remove(address)
+        self._pooled_taken -= address in self._pools
+
+    def set_pools(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Replace the pools' addresses (ranges, both ends included). Costs what the pools have of runs."""
+        clipped = ((max(first, self._first), min(last, self._last)) for first, last in ranges)
+        self._pools = Runs(run for run in clipped if run[0] <= run[1])
+        self._count_pools()
+
+    def _count_pools(self) -> None:
+        self._pooled_taken = sum(self.taken.count_in(first, last) for first, last in self._pools)
 
     def set_others(self, infrastructure: Mapping[int, str], operator: Iterable[tuple[int, int]]) -> None:
         """Replace what the infrastructure holds and what the operator excludes (ranges, both ends included)."""
@@ -88,13 +111,14 @@ class Space:
             for address in addresses:
                 self.taken.add(address)
         self._operator_workload = sum(address in self._operator for address in self._workload)
+        self._count_pools()
         quarantine, self._quarantine = self._quarantine, {}
         for address, since in quarantine.items():
             self.quarantine(address, since)
 
     def quarantine(self, address: int, since: float) -> None:
         """Keep a free address from being chosen, as one released at that time."""
-        if self._first <= address <= self._last and self.taken.add(address):
+        if self._first <= address <= self._last and self._take(address):
             self._rest(address, since)
 
     def _rest(self, address: int, since: float) -> None:
@@ -114,7 +138,7 @@ class Space:
             if since > before:
                 break
             del self._quarantine[address]
-            self.taken.remove(address)
+            self._give_back(address)
 
     @property
     def quarantined(self) -> Mapping[int, float]:
@@ -135,34 +159,40 @@ class Space:
             return self._first, self._last - RESERVED_ANYCAST
         return self._first + 1, self._last
 
-    def choose(self, ranges: Iterable[tuple[int, int]] = ()) -> int | None:
-        """The highest free address, within the ranges if there are any; one in quarantine only if nothing else is
-        left.
+    def choose(self, ranges: Iterable[tuple[int, int]] = (), pool: Iterable[tuple[int, int]] = ()) -> int | None:
+        """The highest free address of the pool, if there is one; else the highest that is in no pool, within the ranges
+        if there are any. One in quarantine only if nothing else is left.
         """
-        lowest, highest = self._window
-        windows = [(max(first, lowest), min(last, highest)) for first, last in ranges] or [self._window]
+        lowest, highest = (self._first, self._last) if pool else self._window
+        windows = [(max(first, lowest), min(last, highest)) for first, last in pool or ranges] or [self._window]
         for first, last in sorted(windows, key=itemgetter(1), reverse=True):
-            address = self._highest_free(first, last)
+            address = self._highest_free(first, last, pooled=bool(pool))
             if address is not None:
                 return address
         # The oldest stand first.
         inside = (a for a in self._quarantine if any(first <= a <= last for first, last in windows))
-        return next(inside, None)
+        return next((a for a in inside if pool or a not in self._pools), None)
 
     def lowest_free(self, count: int) -> int | None:
         """The last of that many addresses free, counted from below, as ovn-northd chooses; None if fewer are."""
         at, highest = self.window()
-        for first, last in self.taken.runs_in(at, highest):
+        for first, last in merge(self.taken.runs_in(at, highest), self._pools.runs_in(at, highest)):
             if first - at >= count:
                 break
-            count -= first - at
-            at = last + 1
+            count -= max(first - at, 0)
+            at = max(at, last + 1)
         address = at + count - 1
         return address if address <= highest else None
 
-    def _highest_free(self, first: int, last: int) -> int | None:
+    def _highest_free(self, first: int, last: int, *, pooled: bool) -> int | None:
         while first <= last:
             address = self.taken.highest_absent(first, last)
+            if address is not None and not pooled and address in self._pools:
+                below = self._pools.highest_absent(first, address)
+                if below is None:
+                    return None
+                last = below
+                continue
             if address is None or self.cidr.bits == 32 or not is_eui64(address):
                 return address
             last = (address >> 24 << 24) - 1  # below all that EUI-64 could make of these upper bits
@@ -172,13 +202,38 @@ class Space:
 
     @property
     def free(self) -> int:
-        """How many addresses nobody holds or excludes; those in quarantine are free."""
-        return self.cidr.size - self.taken.count() + len(self._quarantine)
+        """How many addresses nobody holds or excludes, and no pool has; those in quarantine are free."""
+        return self.cidr.size - self.taken.count() + len(self._quarantine) - self._pooled_free
+
+    @property
+    def at_once(self) -> int:
+        """How many addresses may be chosen without a pool and before those in quarantine; costs nothing to ask."""
+        return self.cidr.size - self.taken.count() - (self._pools.count() - self._pooled_taken)
+
+    @property
+    def _pooled_free(self) -> int:
+        resting = sum(address in self._pools for address in self._quarantine) if self._pools else 0
+        return self._pools.count() - self._pooled_taken + resting
+
+    def count_free(self, ranges: Iterable[tuple[int, int]]) -> tuple[int, int]:
+        """(used, free) addresses of a pool's ranges: those that a port, a reservation or the infrastructure has or the
+        operator excludes, and the others.
+        """
+        used = free = 0
+        for first, last in ranges:
+            first, last = max(first, self._first), min(last, self._last)  # noqa: PLW2901
+            if first <= last:
+                resting = sum(first <= address <= last for address in self._quarantine)
+                taken = self.taken.count_in(first, last) - resting
+                used, free = used + taken, free + last - first + 1 - taken
+        return used, free
 
     @property
     def excluded(self) -> int:
-        """How many addresses the operator excludes that no port or reservation holds all the same."""
-        return self._operator.count() - self._operator_workload
+        """How many addresses the operator excludes, or only the IPs of a pool may have, that no port or reservation
+        holds all the same.
+        """
+        return self._operator.count() - self._operator_workload + self._pooled_free
 
     @property
     def used(self) -> int:

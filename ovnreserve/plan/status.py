@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ovnreserve.model.ip import Condition, Status, timestamp
-from ovnreserve.model.reservation import Reservation, State
+from ovnreserve.model.documents import timestamp
+from ovnreserve.model.ip import Condition, Status
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import State
 from ovnreserve.plan.bind import Verdict, judge
 from ovnreserve.plan.holders import conflicts
 from ovnreserve.plan.outcome import Event

@@ -11,13 +11,20 @@ look-ups, and the cost of a change does not grow with the number of ports.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from itertools import chain
 from math import inf
 from typing import Any, NamedTuple
 
 from ovnreserve.model.addresses import Cidr, parse_cidr
+from ovnreserve.model.names import DEFAULT_PROVIDER, port_name
+from ovnreserve.model.owner import STATEFUL_SET, Owner, possible_owners
 from ovnreserve.model.pace import Beat, no_beat, paced
+from ovnreserve.model.pool import Pool, pool_name
 from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import Resource, is_fact
 from ovnreserve.model.topology import Port, RowChanges, Switch, port_of, switch_of
+from ovnreserve.plan.identity import Identity, identity
 from ovnreserve.plan.infrastructure import Infrastructure
 from ovnreserve.plan.segment import Segment, count, discard
 
@@ -25,6 +32,7 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 PORTS = "Logical_Switch_Port"
 SWITCHES = "Logical_Switch"
+_POOLS = pool_name("")
 NOT_TOPOLOGY = frozenset({PORTS, SWITCHES, "NB_Global", "DNS"})
 
 
@@ -51,11 +59,19 @@ class World:
         self.ports: dict[str, Port] = {}
         self.port_names: dict[str, str] = {}
         self.reservations: dict[str, Reservation] = {}
+        self.owners: dict[str, Owner] = {}
+        self.pools: dict[str, Pool] = {}
         self.macs: dict[str, int] = {}
         """How many ports and live reservations, anywhere, have this MAC."""
         self._homes: dict[str, set[str]] = {}
-        """The reservations of each switch, by its uuid, whether it is there or not."""
+        """The reservations and pools of each switch, by its uuid, whether it is there or not."""
         self._switch_of: dict[str, str] = {}
+        self._retained: dict[str, set[str]] = {}
+        """The retained reservations of each owner that they may have, known or not."""
+        self._covered: dict[str, set[str]] = {}
+        """The ports and retained reservations of each owner that is known."""
+        self._providers: dict[str, None] = {}
+        """Every provider, but for the default, that a switch has had."""
         self._dhcp: dict[str, int] = {}
         self._quarantines: set[str] = set()
         self._infrastructure: Infrastructure | None = None
@@ -70,11 +86,33 @@ class World:
         uuid = self.port_names.get(name)
         return None if uuid is None else self.ports[uuid]
 
+    def resource(self, name: str) -> Resource | None:
+        """The reservation, owner or pool of that name."""
+        return self._kept(name).get(name)
+
+    def resources(self) -> Iterator[Resource]:
+        """Everything that is kept."""
+        return chain(self.reservations.values(), self.owners.values(), self.pools.values())
+
+    def _kept(self, name: str) -> dict[str, Any]:
+        if not is_fact(name):
+            return self.reservations
+        return self.pools if name.startswith(_POOLS) else self.owners
+
+    def covered(self, owner: str) -> AbstractSet[str]:
+        """The names of the ports and retained reservations of an owner; none of one that is not known."""
+        return self._covered.get(owner, frozenset())
+
+    def identity(self, port: Port) -> Identity:
+        """Who the port is for."""
+        segment = self.segments.get(port.switch or "")
+        return identity(port, segment.switch.provider if segment is not None else DEFAULT_PROVIDER)
+
     def switches_named(self, name: str) -> list[Segment]:
         return [self.segments[uuid] for uuid in sorted(self.by_name.get(name, ()))]
 
     def homeless(self) -> set[str]:
-        """The reservations whose switch does not exist. Costs a look at every switch that has any."""
+        """The reservations and pools whose switch does not exist. Costs a look at every switch that has any."""
         gone = self._homes.keys() - self.segments.keys()
         return {name for uuid in gone for name in self._homes[uuid]}
 
@@ -207,7 +245,11 @@ class World:
         if segment is None:
             segment = self.segments[uuid] = Segment(switch)
             for name in self._homes.get(uuid, ()):
-                segment.add_reservation(self.reservations[name])
+                resource = self.resource(name)
+                if isinstance(resource, Reservation):
+                    segment.add_reservation(resource)
+                elif isinstance(resource, Pool):
+                    segment.add_pool(resource)
             touched.excludes.add(uuid)
             touched.came.add(uuid)
             touched.names.update(segment.reservations)
@@ -219,6 +261,8 @@ class World:
             touched.names.update(segment.reservations)
             self._unreviewed.append(uuid)
         segment.switch = switch
+        if switch.provider != DEFAULT_PROVIDER:
+            self._providers[switch.provider] = None
         self.by_name.setdefault(switch.name, set()).add(uuid)
 
     def _change_port(self, uuid: str, row: Mapping[str, Any] | None, touched: Touched) -> None:
@@ -248,7 +292,18 @@ class World:
         ):
             self._outdate()
 
+    def _cover(self, port: Port, sign: int) -> None:
+        """Let the owner know that the port is there, or not any more, if it is one of an owner that is known."""
+        for owner in possible_owners(*self.identity(port)[:2]):
+            covered = self._covered.get(owner)
+            if covered is not None and sign > 0:
+                covered.add(port.name)
+            elif covered is not None and port.name not in self._retained.get(owner, ()):
+                covered.discard(port.name)
+
     def _index(self, port: Port, sign: int) -> None:
+        if self._covered:
+            self._cover(port, sign)
         segment = self.segments.get(port.switch or "")
         if segment is not None:
             (segment.add_port if sign > 0 else segment.remove_port)(port)
@@ -276,28 +331,83 @@ class World:
             if name is not None:
                 yield name
 
-    def put(self, r: Reservation) -> None:
-        """A reservation came or changed. Its addresses and MAC never change."""
+    def put(self, r: Resource) -> None:
+        """A resource came or changed. A reservation's addresses and MAC never change."""
+        match r:
+            case Reservation():
+                self._put_reservation(r)
+            case Pool():
+                self._put_pool(r)
+            case Owner():
+                self.owners[r.name] = r
+                if r.name not in self._covered:
+                    self._covered[r.name] = self._retained.get(r.name, set()) | self._ports_of(r)
+
+    def _ports_of(self, owner: Owner) -> set[str]:
+        """The ports that are an owner's by their names. Looks them up, or looks at every port, whatever is less."""
+        pods = range(owner.end) if owner.kind == STATEFUL_SET else range(1)
+        if len(pods) > len(self.ports):
+            mine = (p.name for p in self.ports.values() if owner.name in possible_owners(*self.identity(p)[:2]))
+            return set(mine)
+        title, namespace = owner.title, owner.namespace
+        found = set()
+        for ordinal in pods:
+            pod = f"{title}-{ordinal}" if owner.kind == STATEFUL_SET else title
+            named = (port_name(pod, namespace, provider) for provider in (DEFAULT_PROVIDER, *self._providers))
+            for name in (*named, f"{namespace}_{pod}"):
+                port = self.port(name)
+                if port is not None and self.identity(port)[:2] == (pod, namespace):
+                    found.add(name)
+        return found
+
+    def _put_pool(self, pool: Pool) -> None:
+        self.drop(pool.name)
+        self.pools[pool.name] = pool
+        self._homes.setdefault(pool.switch, set()).add(pool.name)
+        segment = self.segments.get(pool.switch)
+        if segment is not None:
+            segment.add_pool(pool)
+
+    def _put_reservation(self, r: Reservation) -> None:
         segment = self.segments.get(r.switch)
         old = self.reservations.get(r.name)
         withheld = segment is not None and old is not None and old.live and old.v4 == r.v4 in segment.withheld
         self.drop(r.name)
         self.reservations[r.name] = r
         self._homes.setdefault(r.switch, set()).add(r.name)
+        if not r.reserved:
+            for owner in possible_owners(r.pod_name, r.namespace):
+                self._retained.setdefault(owner, set()).add(r.name)
+                if owner in self._covered:
+                    self._covered[owner].add(r.name)
         if r.live:
             count(self.macs, r.mac, +1)
         if segment is not None:
             segment.add_reservation(r, withheld=withheld)
 
-    def acknowledge(self, r: Reservation) -> None:
-        """Only the state of a live reservation changed: nothing it holds did."""
-        self.reservations[r.name] = r
+    def acknowledge(self, r: Resource) -> None:
+        """Only the state of a live resource changed: nothing it holds did."""
+        self._kept(r.name)[r.name] = r
 
     def drop(self, name: str, quarantined_at: float | None = None) -> None:
-        r = self.reservations.pop(name, None)
-        if r is None:
-            return
+        r = self._kept(name).pop(name, None)
+        if isinstance(r, Owner):
+            del self._covered[name]
+        elif isinstance(r, Reservation):
+            self._drop_reservation(r, quarantined_at)
+        elif isinstance(r, Pool):
+            discard(self._homes, r.switch, r.name)
+            segment = self.segments.get(r.switch)
+            if segment is not None:
+                segment.remove_pool(r)
+
+    def _drop_reservation(self, r: Reservation, quarantined_at: float | None) -> None:
         discard(self._homes, r.switch, r.name)
+        if not r.reserved:
+            for owner in possible_owners(r.pod_name, r.namespace):
+                discard(self._retained, owner, r.name)
+                if owner in self._covered and r.name not in self.port_names:
+                    self._covered[owner].discard(r.name)
         if r.live:
             count(self.macs, r.mac, -1)
         segment = self.segments.get(r.switch)
@@ -307,8 +417,10 @@ class World:
                 self._quarantines.add(r.switch)
             segment.remove_reservation(r, quarantined_at)
 
-    def quarantined(self, r: Reservation) -> list[tuple[int, int, float]]:
+    def quarantined(self, r: Resource) -> list[tuple[int, int, float]]:
         """(family, address, since) of the reservation's addresses that are in quarantine."""
+        if not isinstance(r, Reservation):
+            return []
         segment = self.segments.get(r.switch)
         found = []
         for family, address in ((4, r.v4), (6, r.v6)):
