@@ -9,8 +9,9 @@ from typing import Any, Final
 from ovnreserve.api.http import _decoded
 from ovnreserve.cli import manifests
 from ovnreserve.cli.errors import ManifestError
+from ovnreserve.model.documents import read_metadata
 from ovnreserve.model.errors import Refused
-from ovnreserve.model.ip import read, read_metadata, read_patch
+from ovnreserve.model.ip import read, read_patch
 
 _DOCUMENT: Final[dict[str, Any]] = {
     "apiVersion": "kubeovn.io/v1",

@@ -64,6 +64,7 @@ class Options(NamedTuple):
     log_level: str
     quarantine: float
     adopt_database: bool
+    keep_vm_ip: bool
     watchdog: float
 
 
@@ -84,6 +85,7 @@ _CONFIG: Final[dict[str, type]] = {
     "log_level": str,
     "quarantine": str,
     "watchdog": str,
+    "keep_vm_ip": bool,
 }
 
 
@@ -133,6 +135,13 @@ def _parser() -> argparse.ArgumentParser:
         help="publish the ledger also to a database that knows nothing of it: needed once, after such a change",
     )
     parser.add_argument(
+        "--keep-vm-ip",
+        action="store_true",
+        default=None,
+        help="keep the address of a VM when its port goes, until its VirtualMachine is deleted "
+        "(default: $ENABLE_KEEP_VM_IP, else false)",
+    )
+    parser.add_argument(
         "--watchdog",
         metavar="TIME",
         help="kill the daemon when its engine has hung that long, so that another one takes over; at least 1s, "
@@ -161,7 +170,8 @@ def options_of(arguments: Sequence[str]) -> tuple[Options, bool]:
         db, pick("private_key", None), pick("certificate", None), pick("ca_cert", None), pick("leader_only", True),
         Path(run_dir).absolute(), Path(pick("state_dir", DEFAULT_STATE_DIR)).absolute(), pick("log_format", "console"),
         pick("log_level", "info"), _seconds("--quarantine", pick("quarantine", f"{QUARANTINE:g}s")),
-        given.adopt_database, _seconds("--watchdog", pick("watchdog", f"{WATCHDOG:g}s")),
+        given.adopt_database, pick("keep_vm_ip", _is_true("ENABLE_KEEP_VM_IP")),
+        _seconds("--watchdog", pick("watchdog", f"{WATCHDOG:g}s")),
     )  # fmt: skip
     if 0 < options.watchdog < SHORTEST_WATCHDOG:
         raise UsageError(f"--watchdog: at least {SHORTEST_WATCHDOG:g}s, or 0 for none")
@@ -174,6 +184,14 @@ def options_of(arguments: Sequence[str]) -> tuple[Options, bool]:
     if options.log_format not in ("console", "json") or options.log_level not in ("debug", "info", "warning", "error"):
         raise UsageError("log_format is console or json, log_level debug, info, warning or error")
     return options, given.check_config
+
+
+def _is_true(variable: str) -> bool:
+    """What an environment variable says, as kube-ovn's installer takes it."""
+    text = os.environ.get(variable, "").lower()
+    if text not in ("", "true", "false", "1", "0"):
+        raise UsageError(f"{variable}: true or false, not {text!r}")
+    return text in ("true", "1")
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -271,6 +289,7 @@ class _Daemon:
             Northbound(options.db, leader_only=options.leader_only, writer=writer, beat=self._beat),
             quarantine=options.quarantine,
             adopt_database=options.adopt_database,
+            keep_vm_ip=options.keep_vm_ip,
             on_state=self._on_state,
             beat=self._beat,
             beat_every=self._beat_every,

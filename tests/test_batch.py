@@ -72,7 +72,7 @@ def some_plan(cloud: Cloud, name: str, random: Random) -> Plan:
     plans = [
         lambda: plan_apply(world, document, now),
         lambda: plan_create(world, document, now),
-        lambda: plan_patch(r, Patch(name, labels, {}), now),
+        lambda: plan_patch(world, Patch(name, labels, {}), now),
         lambda: plan_repair(world, world.settled(segment), now),
     ]
     if r is not None:
@@ -175,7 +175,7 @@ def test_a_withheld_address_stays_withheld_when_its_reservation_is_labelled(clou
     r = cloud.reserve(switch)
     cloud.segment(switch).withhold(frozenset({parse_v4("10.0.0.9")}))
     batch = Batch(cloud.world)
-    accept(batch, plan_patch(r, Patch(r.name, {"color": "red"}, {}), context()))
+    accept(batch, plan_patch(cloud.world, Patch(r.name, {"color": "red"}, {}), context()))
     assert cloud.world.reservations[r.name].labels == {"color": "red"}
     assert batch.excludes() == {switch: ""}
     accept(batch, plan_release(cloud.world, cloud.world.reservations[r.name], context()))
@@ -208,7 +208,7 @@ def test_before_is_what_was_before_the_first_of_several_plans(cloud: Cloud) -> N
     r = cloud.reserve(cloud.switch())
     batch = Batch(cloud.world)
     for color in ("red", "blue"):
-        accept(batch, plan_patch(cloud.world.reservations[r.name], Patch(r.name, {"color": color}, {}), context()))
+        accept(batch, plan_patch(cloud.world, Patch(r.name, {"color": color}, {}), context()))
     assert batch.before == {r.name: r}
     batch.undo()
     assert cloud.world.reservations[r.name] is r
@@ -232,7 +232,7 @@ def test_what_would_write_exclude_ips_of_a_switch_waits_for_its_repair(cloud: Cl
     batch = Batch(cloud.world)
     batch.unrepaired.add(switch)
     assert batch.has_to_wait(plan_create(cloud.world, wanted("vm-2.default"), context()))
-    assert not batch.has_to_wait(plan_patch(r, Patch(r.name, {"a": "b"}, {}), context()))
+    assert not batch.has_to_wait(plan_patch(cloud.world, Patch(r.name, {"a": "b"}, {}), context()))
     assert not batch.has_to_wait(Plan("unchanged"))
 
 

@@ -24,8 +24,9 @@ from ovnreserve.cli import manifests
 from ovnreserve.cli.errors import ManifestError
 from ovnreserve.model import exclude_ips
 from ovnreserve.model.addresses import format_v4, parse_v4
+from ovnreserve.model.documents import read_metadata
 from ovnreserve.model.errors import MOST_CAUSES, Invalid, Refused
-from ovnreserve.model.ip import Status, Wanted, read, read_metadata, read_patch, render
+from ovnreserve.model.ip import Status, Wanted, read, read_patch, render
 from ovnreserve.model.reservation import Reservation, external_ids_of, reservation_of
 from ovnreserve.model.resource import RECORD, State
 from ovnreserve.model.topology import Port, Switch, port_of, switch_of
@@ -172,7 +173,7 @@ def test_a_patch_is_read_or_refused_whatever_the_name_it_is_for(patch: Any, name
     refused(read_patch, patch, name)
     found = refused(read_metadata, patch, name)
     if found is not None:
-        assert all(value is None or isinstance(value, str) for part in found for value in part.values())
+        assert all(value is None or isinstance(value, str) for part in found[:2] for value in part.values())
 
 
 @given(st.binary(max_size=60) | json_values.map(lambda value: json.dumps(value).encode()) | texts.map(str.encode))

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovnreserve.model.addresses import parse_v4, parse_v6
-from ovnreserve.model.documents import timestamp
+from ovnreserve.model.documents import read_metadata, timestamp
 from ovnreserve.model.errors import BadRequest, Invalid, Refused
-from ovnreserve.model.ip import Condition, Status, Subnet, Wanted, read, read_metadata, render
+from ovnreserve.model.ip import Condition, Status, Subnet, Wanted, read, render
 
 SPEC = {"subnet": "net", "podName": "vm-1", "namespace": "default"}
 
@@ -309,7 +309,7 @@ def test_no_patch_raises_anything_but_a_refusal(value: Any) -> None:
 
 def test_a_patch_gives_and_removes_labels_and_annotations() -> None:
     patch = {"metadata": {"labels": {"a": "1", "b": None}, "annotations": {"c": None}}}
-    assert read_metadata(patch, "vm-1.default") == ({"a": "1", "b": None}, {"c": None})
+    assert read_metadata(patch, "vm-1.default") == ({"a": "1", "b": None}, {"c": None}, "")
     assert read_metadata({}, "vm-1.default") == ({}, {})
     assert read_metadata({"metadata": {"name": "vm-1.default"}}, "vm-1.default") == ({}, {})
 

@@ -19,6 +19,7 @@ from ovnreserve.plan import reserve
 from ovnreserve.plan.outcome import Defer, Plan
 from ovnreserve.plan.reserve import plan_apply, plan_create
 from ovnreserve.plan.update import Patch, plan_patch, plan_update
+from ovnreserve.plan.world import World
 
 NAME = "vm-1.default"
 
@@ -599,46 +600,54 @@ def test_a_document_for_another_version_is_refused(cloud: Cloud) -> None:
 R = reservation(uuid_of(1), labels={"a": "1"}, annotations={"x": "y"})
 
 
+def patch_of(r: Reservation | None, patch: Patch) -> Plan:
+    """What a patch comes to where there is nothing but this reservation."""
+    world = World()
+    if r is not None:
+        world.put(r)
+    return plan_patch(world, patch, context())
+
+
 def test_a_patch_sets_and_removes() -> None:
-    plan = plan_patch(R, Patch(NAME, {"a": None, "b": "2"}, {"x": None}), context())
+    plan = patch_of(R, Patch(NAME, {"a": None, "b": "2"}, {"x": None}))
     changed = R.with_(labels={"b": "2"}, annotations={}, resource_version=77)
     assert plan == Plan("configured", changed, (UpdateRecord(changed),))
 
 
 def test_a_patch_that_says_what_is_there_is_unchanged() -> None:
     ours: dict[str, str | None] = {"a": "1", "gone": None, "ovn.kubernetes.io/subnet": "lie"}
-    assert plan_patch(R, Patch(NAME, ours, {}), context()) == Plan("unchanged", R)
+    assert patch_of(R, Patch(NAME, ours, {})) == Plan("unchanged", R)
 
 
 def test_a_patch_of_what_is_not_there_is_not_found() -> None:
     with pytest.raises(NotFound, match=f'^ips.kubeovn.io "{NAME}" not found$'):
-        plan_patch(None, Patch(NAME, {}, {}), context())
+        patch_of(None, Patch(NAME, {}, {}))
 
 
 def test_a_patch_for_another_version_is_refused() -> None:
     with pytest.raises(Conflict):
-        plan_patch(R, Patch(NAME, {"b": "2"}, {}, "4"), context())
-    assert plan_patch(R, Patch(NAME, {"b": "2"}, {}, "5"), context()).result == "configured"
+        patch_of(R, Patch(NAME, {"b": "2"}, {}, "4"))
+    assert patch_of(R, Patch(NAME, {"b": "2"}, {}, "5")).result == "configured"
 
 
 def test_a_patch_of_the_spec_may_only_say_what_is_there() -> None:
-    assert plan_patch(R, Patch(NAME, {}, {}, wanted=wanted()), context()) == Plan("unchanged", R)
+    assert patch_of(R, Patch(NAME, {}, {}, wanted=wanted())) == Plan("unchanged", R)
     with pytest.raises(Invalid, match="field is immutable"):
-        plan_patch(R, Patch(NAME, {"b": "2"}, {}, wanted=wanted(subnet="other")), context())
+        patch_of(R, Patch(NAME, {"b": "2"}, {}, wanted=wanted(subnet="other")))
     with pytest.raises(NotFound):
-        plan_patch(None, Patch(NAME, {}, {}, wanted=wanted()), context())
+        patch_of(None, Patch(NAME, {}, {}, wanted=wanted()))
 
 
 def test_labelling_what_failed_writes_no_record_of_it() -> None:
     """A record says that the address is held."""
     failed = R.with_(state=State.FAILED)
-    plan = plan_patch(failed, Patch(NAME, {"b": "2"}, {}), context())
+    plan = patch_of(failed, Patch(NAME, {"b": "2"}, {}))
     assert (plan.result, plan.steps) == ("configured", ())
 
 
 def test_an_update_looks_at_every_field_at_once() -> None:
     with pytest.raises(Invalid) as caught:
-        plan_update(R, wanted(v4="10.0.0.1", pod_type="StatefulSet", subnet="other"), context())
+        plan_update(World(), R, wanted(v4="10.0.0.1", pod_type="StatefulSet", subnet="other"), context())
     assert [error.field for error in caught.value.causes] == ["spec.subnet", "spec.podType", "spec.v4IpAddress"]
 
 

@@ -408,7 +408,7 @@ def a_plan(cloud: Cloud, name: str, random: Random) -> Plan:
             lambda: plan_release(world, r, now),
             lambda: plan_drop(r),
             lambda: plan_resume(world, r, now),
-            lambda: plan_patch(r, Patch(name, label, {}), now),
+            lambda: plan_patch(world, Patch(name, label, {}), now),
         ]
     return random.choice(plans)()
 

@@ -31,9 +31,11 @@ from ovnreserve.api.http import (
     body,
     check_delete_options,
     json,
+    merge_patch,
     quoted,
     waiting,
 )
+from ovnreserve.api.owners import Owners, owner_document, owner_request
 from ovnreserve.engine import (
     Answer,
     Apply,
@@ -47,7 +49,7 @@ from ovnreserve.engine import (
     Settle,
     document,
 )
-from ovnreserve.model.documents import timestamp
+from ovnreserve.model.documents import read_metadata, timestamp
 from ovnreserve.model.errors import (
     BadRequest,
     Conflict,
@@ -57,11 +59,11 @@ from ovnreserve.model.errors import (
     Refused,
     RequestEntityTooLarge,
     Unavailable,
-    UnsupportedMediaType,
     in_json,
     shown,
 )
-from ovnreserve.model.ip import API_VERSION, Status, merged, read, read_metadata, read_patch, render
+from ovnreserve.model.ip import API_VERSION, Status, merged, patched_label, read, read_patch, render
+from ovnreserve.model.owner import API_VERSIONS, Owner
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import State
 
@@ -116,8 +118,10 @@ class Api:
             "/version": Resource(GET=discovery.version),
             "/api": Resource(GET=discovery.api),
             "/apis": Resource(GET=discovery.groups),
-            group: Resource(GET=discovery.resources),
+            **{f"/apis/{version}": Resource(GET=discovery.resources) for version in discovery.VERSIONS},
         }
+        for kind in API_VERSIONS:
+            resources |= Owners(kind, self._published, self._ask).resources()
         routes = [Route(path, resource) for path, resource in resources.items()]
         return Router(routes, redirect_slashes=False, default=Resource())
 
@@ -125,7 +129,7 @@ class Api:
 
     async def _list(self, request: HttpRequest) -> Response:
         wanted = selectors.parse(request.query_params.get("labelSelector", ""))
-        fields = _fields(request, "metadata.name")
+        fields = selectors.fields_of(request, "metadata.name")
         version = self._published.version
         pairs = self._published.all_ips()
         if fields:
@@ -154,22 +158,17 @@ class Api:
 
     async def _patch(self, request: HttpRequest) -> Response:
         name = request.path_params["name"]
-        media = request.headers.get("content-type", "").partition(";")[0]
-        if media != "application/merge-patch+json":
-            raise UnsupportedMediaType(
-                f"the body of the request was in an unknown format - accepted media types include: "
-                f"application/merge-patch+json, not {shown(media)}"
-            )
-        patch = await body(request, media)
-        spec, version = read_patch(patch, name)
-        labels, annotations = read_metadata(patch, name)
+        patch = await merge_patch(request)
+        spec = read_patch(patch, name)
+        labels, annotations, version = read_metadata(patch, name)
+        reserved = patched_label(labels, name)
         wanted = None
         if spec:
             ip = self._published.ip(name)
             if ip is None:
                 raise NotFound.of("ips", name)
             wanted = merged(ip, spec)
-        [answer] = await self._ask(request, [Patch(name, labels, annotations, version, wanted)])
+        [answer] = await self._ask(request, [Patch(name, labels, annotations, version, wanted, reserved)])
         return self._one(answer)
 
     def _one(self, answer: Answer, created: int = 200) -> Response:
@@ -186,6 +185,8 @@ class Api:
         of the same name, as it was when the answer was given; a Success status for what held nothing.
         """
         r = answer.resource
+        if isinstance(r, Owner):
+            return owner_document(answer)
         if not isinstance(r, Reservation):
             return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 200}
         found = self._published.ips.get(r.name)
@@ -241,7 +242,7 @@ class Api:
     # ---- the rest --------------------------------------------------------------------------------------------------
 
     async def _subnets(self, request: HttpRequest) -> Response:
-        fields = _fields(request, "metadata.name")
+        fields = selectors.fields_of(request, "metadata.name")
         await self._refresh()
         found = [subnet.document() for subnet in self._published.all_subnets()]
         items = [subnet for subnet in found if selectors.matches_fields(fields, subnet)]
@@ -272,7 +273,7 @@ class Api:
             _log.warning("subnets_not_refreshed", reason=type(error).__name__)
 
     async def _events(self, request: HttpRequest) -> Response:
-        fields = _fields(request, *_EVENT_FIELDS)
+        fields = selectors.fields_of(request, *_EVENT_FIELDS)
         names = [field.value for field in fields if field.path == "involvedObject.name" and field.wanted]
         entries = await run_in_threadpool(self._journal, names[0] if names else None)
         events = [_event(number, entry) for number, entry in enumerate(entries)]
@@ -329,6 +330,8 @@ class Api:
 
 
 def _request(verb: str, item: Any) -> Request:
+    if isinstance(item, dict) and API_VERSIONS.get(str(item.get("kind"))) == item.get("apiVersion", ""):
+        return owner_request(verb, item)
     if verb != "delete":
         wanted = read(item)
         return Apply(wanted) if verb == "apply" else Create(wanted)
@@ -348,13 +351,6 @@ _PHASES: Mapping[State, str] = {
     State.RELEASING: "Releasing",
     State.FAILED: "Failed",
 }
-
-
-def _fields(request: HttpRequest, *supported: str) -> list[selectors.Field]:
-    """The field selector of a list, which cannot be watched yet."""
-    if request.query_params.get("watch", "false").lower() not in ("", "0", "f", "false"):
-        raise BadRequest("watch is not supported yet")
-    return selectors.parse_fields(request.query_params.get("fieldSelector", ""), supported)
 
 
 def _event(number: int, entry: Entry) -> dict[str, Any]:

@@ -145,6 +145,17 @@ async def body(request: HttpRequest, media: str = "application/json", most: int 
     return _decoded(await _read(request, media, most))
 
 
+async def merge_patch(request: HttpRequest) -> Any:
+    """The decoded body of a PATCH (RFC 7386). Raises UnsupportedMediaType for other kinds of patches."""
+    media = request.headers.get("content-type", "").partition(";")[0]
+    if media != "application/merge-patch+json":
+        raise UnsupportedMediaType(
+            f"the body of the request was in an unknown format - accepted media types include: "
+            f"application/merge-patch+json, not {shown(media)}"
+        )
+    return await body(request, media)
+
+
 async def check_delete_options(request: HttpRequest) -> None:
     """The body of a DELETE (meta/v1 DeleteOptions): empty, or without what would have to be heeded and is not."""
     text = await _read(request, "application/json")

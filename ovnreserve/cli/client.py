@@ -86,6 +86,10 @@ class Client:
     def post(self, path: str, body: object) -> dict[str, Any]:
         return self.request("POST", path, body)
 
+    def patch(self, path: str, body: object) -> dict[str, Any]:
+        """A merge patch (RFC 7386)."""
+        return self.request("PATCH", path, body)
+
     def bulk(self, verb: str, items: list[dict[str, Any]], query: str = "") -> list[dict[str, Any]]:
         """Send all items in one request; what became of each, in their order."""
         results = self.post(BULK + query, {"verb": verb, "items": items}).get("results")
@@ -152,7 +156,8 @@ class Client:
             f"User-Agent: ovnreserve/{__version__}\r\nAccept: application/json\r\n"
         )
         if body is not None:
-            head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
+            media = "application/merge-patch+json" if method == "PATCH" else "application/json"
+            head += f"Content-Type: {media}\r\nContent-Length: {len(content)}\r\n"
         return f"{head}\r\n".encode("ascii", "replace") + content
 
     def _broken(self, error: BaseException) -> UnreachableError:

@@ -6,10 +6,11 @@ daemon is, and when it has to `compare` the stores. `points`: where the process 
 written down afterwards. `publisher`: what readers see (`published`).
 """
 
-from ovnreserve.engine.published import document
+from ovnreserve.engine.published import Published, document
 from ovnreserve.engine.work import Answer, Apply, Create, Delete, Refresh, Request, Settle, Ticket
 from ovnreserve.engine.writer import Engine
 from ovnreserve.ledger.ledger import Entry
+from ovnreserve.plan.owners import Scale
 from ovnreserve.plan.update import Patch
 
 __all__ = [
@@ -20,8 +21,10 @@ __all__ = [
     "Engine",
     "Entry",
     "Patch",
+    "Published",
     "Refresh",
     "Request",
+    "Scale",
     "Settle",
     "Ticket",
     "document",

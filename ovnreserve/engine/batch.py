@@ -141,7 +141,7 @@ class Batch:
         """Put back what was to be gone: whether it is, will be found by comparing."""
         for work, plan in self.planned:
             before = self.before.get(work.name)
-            if plan.result == "released" and before is not None:
+            if plan.ends and before is not None:
                 self._world.put(before)
 
     @property

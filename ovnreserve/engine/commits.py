@@ -87,8 +87,8 @@ class Commits:
         """Write the batch's intent to the ledger and send its transaction; what needs neither is answered at once."""
         needs_northbound = bool(batch.steps) or batch.barrier
         puts, drops = batch.puts(), batch.drops()
+        journal = [] if needs_northbound else batch.entries(wall)
         if puts or drops or needs_northbound:
-            journal = [] if needs_northbound else batch.entries(wall)
             points.reached(Point.PLANNED, batch.all_steps)
             try:
                 self._settlement.commit_with(puts, drops, journal, count=needs_northbound)
@@ -105,8 +105,8 @@ class Commits:
                 return
             points.reached(Point.INTENDED, batch.all_steps)
         self._world.beat()
-        self._publisher.leaving = frozenset(work.name for work, plan in batch.planned if plan.result == "released")
-        self._publisher.changed(work.name for work, plan in batch.planned if plan.result != "released")
+        self._publisher.leaving = frozenset(work.name for work, plan in batch.planned if plan.ends)
+        self._publisher.changed(work.name for work, plan in batch.planned if not plan.ends)
         operations = Operations(self._northbound.replica, self._northbound.writer)
         if needs_northbound:
             operations.build(
@@ -117,7 +117,9 @@ class Commits:
                 barrier=batch.barrier,
             )
         else:
-            log_events(batch.entries(wall))
+            log_events(journal)
+            if not (puts or drops):
+                self._settlement.note(journal)
             for work, plan in batch.planned:
                 self._queue.answer(work, Answer(plan.result, plan.resource, plan.warnings))
             if not batch.doubtful:
@@ -188,6 +190,7 @@ class Commits:
             else:
                 self._queue.answer(work, answer)
         self._tasks.port_may_wait(held)
+        self._tasks.told(batch.names)
         self._tasks.look_after(batch.names, batch.switches)
         self._publisher.committed(held)
         self._publisher.changed(work.name for work, _plan in batch.planned)
@@ -207,7 +210,7 @@ class Commits:
         """The plan is carried out: its resource is held, or on its way out, or gone."""
         work, plan = planned
         r = plan.resource
-        if plan.result == "released":
+        if plan.ends:
             if before is not None:
                 self._settlement.drop(before)
         elif r is not None and r.state is State.INTENDED and self._world.resource(r.name) is r:

@@ -7,6 +7,7 @@ interpreter, and every value in it is immutable, so readers need no lock and nev
 from __future__ import annotations
 
 from ovnreserve.model.ip import IP, Subnet, render
+from ovnreserve.model.owner import Owner
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.plan import status
 from ovnreserve.plan.status import Observed
@@ -15,6 +16,8 @@ from ovnreserve.plan.status import Observed
 class Published:
     def __init__(self) -> None:
         self.ips: dict[str, tuple[Reservation, Observed]] = {}
+        self.owners: dict[str, Owner] = {}
+        """By name among the resources; also those that are remembered as gone."""
         self.subnets: dict[str, Subnet] = {}
         self.version = 0
         self.state = "disconnected"

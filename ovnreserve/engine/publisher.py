@@ -10,6 +10,7 @@ from typing import Final
 
 from ovnreserve.engine.published import Published
 from ovnreserve.model.pace import paced
+from ovnreserve.model.resource import is_fact
 from ovnreserve.plan.outcome import Event
 from ovnreserve.plan.status import observe, remarks
 from ovnreserve.plan.subnets import describe_subnet
@@ -106,6 +107,9 @@ class Publisher:
         ips = self._published.ips
         now = time.time()
         for name in paced(names, self._world.beat):
+            if is_fact(name):
+                self._publish_fact(name)
+                continue
             r = reservations.get(name)
             before = ips.get(name)
             if r is None:
@@ -121,6 +125,13 @@ class Publisher:
             self._remarks.extend(remarks(name, before[1] if before else None, seen))
         self._ips &= self.leaving
         self._published.version = self._next_version()
+
+    def _publish_fact(self, name: str) -> None:
+        owner = self._world.owners.get(name)
+        if owner is None:
+            self._published.owners.pop(name, None)
+        else:
+            self._published.owners[name] = owner
 
     def take_remarks(self) -> list[Event]:
         """What is worth the journal of what was published since the last call."""

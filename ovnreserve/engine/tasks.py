@@ -6,6 +6,9 @@
     a switch came                               write the records of its reservations that are not there
     a switch came in the place of another       move the reservations of that one to it
     ovn-northd has seen a release               finish it
+    a port came, an owner came or changed       retain the port's IP
+    nobody retains an IP any more               let it go
+    an owner is gone, and nothing of it left    forget it
     the ledger row is not what it should be     write it again
 
 Each is planned anew when its turn comes, so it does not matter how often it was asked for; while one waits, another
@@ -27,8 +30,9 @@ from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import Resource, State
 from ovnreserve.model.steps import PublishRevision
 from ovnreserve.northbound.replica import Replica
+from ovnreserve.plan.adopt import plan_retain, wants_retaining
 from ovnreserve.plan.bind import judge, plan_bind
-from ovnreserve.plan.outcome import Context, Plan
+from ovnreserve.plan.outcome import Context, Event, Plan
 from ovnreserve.plan.reconcile import Verdicts
 from ovnreserve.plan.rehome import new_home, plan_rehome
 from ovnreserve.plan.release import plan_await, plan_drop, plan_finish, plan_release
@@ -71,6 +75,10 @@ class Tasks:
         self._patience = Patience()
         self._records: set[str] = set()
         self._homeless: set[str] = set()
+        self._births: set[str] = set()
+        """IPs that somebody may have come to retain, or does not any more."""
+        self._not_retained: dict[str, tuple[Event, ...]] = {}
+        """Why not, for those of which that was said."""
         self._ready: dict[tuple[str, str], Work] = {}
         self._under_way: set[tuple[str, str]] = set()
         """What is to be done, and for whom: a bind does not stand in for writing the record again."""
@@ -86,6 +94,7 @@ class Tasks:
             self._records |= world.segments[switch].reservations
         if touched.came:
             self._homeless |= world.homeless()
+        self._births |= touched.names
         for name in touched.names:
             r = world.reservations.get(name)
             if r is not None:
@@ -95,6 +104,13 @@ class Tasks:
                     self._homeless.add(name)
                 elif r.v4 in segment.withheld:
                     self._suspects.add(r.switch)
+
+    def told(self, names: Iterable[str]) -> None:
+        """What is known of these has changed; of owners, what follows for their IPs."""
+        for name in names:
+            self._births |= self._world.covered(name)
+            if name in self._world.reservations:
+                self._births.add(name)
 
     def port_may_wait(self, names: Iterable[str]) -> None:
         """These reservations are held from now on; their ports may have come before."""
@@ -122,6 +138,7 @@ class Tasks:
         self._homeless |= self._world.homeless()
         self._suspects |= self._world.segments.keys()
         self._binds |= self._world.reservations.keys()
+        self._births |= self._world.port_names.keys() | self._world.reservations.keys()
 
     def publish_revision(self) -> None:
         """The database's vector does not say what has become of the comparison."""
@@ -148,6 +165,7 @@ class Tasks:
         self._check_records()
         self._check_homes()
         self._check_ports()
+        self._check_births()
         self._check_excludes()
         ready, self._ready = self._ready, {}
         self._under_way |= ready.keys()
@@ -156,7 +174,7 @@ class Tasks:
     @property
     def due(self) -> float:
         """When there is something to take (monotonic)."""
-        if self._ready or self._binds or self._records or self._homeless:
+        if self._ready or self._binds or self._births or self._records or self._homeless:
             return 0.0
         return min((self._patience.until(switch) for switch in self._suspects), default=float("inf"))
 
@@ -195,6 +213,17 @@ class Tasks:
             if r is not None and r.state is State.HELD and judge(self._world, r).addresses is not None:
                 self._add("bind", name, partial(self._bind, name))
         self._binds.clear()
+
+    def _check_births(self) -> None:
+        world = self._world
+        for name in paced(self._births, world.beat):
+            if wants_retaining(world, name):
+                self._add("retain", name, partial(self._retain, name))
+        self._births.clear()
+        for owner in world.take_uncovered():
+            r = world.owners.get(owner)
+            if r is not None and r.state is State.RELEASING:
+                self._add("finish", r.uid, partial(self._finish, r), name=owner)
 
     def _check_excludes(self) -> None:
         now = time.monotonic()
@@ -246,6 +275,16 @@ class Tasks:
     def _bind(self, name: str, _context: Context) -> Plan:
         r = self._held(name, State.HELD)
         return plan_bind(self._world, r) if isinstance(r, Reservation) else _NOTHING
+
+    def _retain(self, name: str, context: Context) -> Plan:
+        plan = plan_retain(self._world, name, context)
+        if plan.result != "unchanged":
+            self._not_retained.pop(name, None)
+        elif self._not_retained.get(name) == plan.events:
+            return _NOTHING
+        elif plan.events:
+            self._not_retained[name] = plan.events
+        return plan
 
     def _repair(self, switch: str, context: Context) -> Plan:
         segment = self._world.segments.get(switch)

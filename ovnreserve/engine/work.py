@@ -7,15 +7,17 @@ from typing import Any, NamedTuple
 
 from ovnreserve.model.errors import Refused
 from ovnreserve.model.ip import Wanted
+from ovnreserve.model.owner import WantedOwner
 from ovnreserve.model.resource import Resource
 from ovnreserve.plan.outcome import Context, Plan
+from ovnreserve.plan.owners import Scale
 from ovnreserve.plan.update import Patch
 
 
 class Apply(NamedTuple):
     """Create, or bring up to date."""
 
-    wanted: Wanted
+    wanted: Wanted | WantedOwner
 
     @property
     def name(self) -> str:
@@ -25,7 +27,7 @@ class Apply(NamedTuple):
 class Create(NamedTuple):
     """Create; AlreadyExists if it is there."""
 
-    wanted: Wanted
+    wanted: Wanted | WantedOwner
 
     @property
     def name(self) -> str:
@@ -50,7 +52,7 @@ class Settle(NamedTuple):
     name: str = ""
 
 
-Request = Apply | Create | Patch | Delete | Refresh | Settle
+Request = Apply | Create | Patch | Scale | Delete | Refresh | Settle
 
 
 class Answer(NamedTuple):

@@ -37,14 +37,17 @@ from ovnreserve.engine.work import Answer, Apply, Create, Delete, Refresh, Reque
 from ovnreserve.ledger.backup import copy_ledger
 from ovnreserve.ledger.ledger import Entry, Ledger, read_journal
 from ovnreserve.model.errors import OutcomeUnknown, Refused, Unavailable, shown
+from ovnreserve.model.owner import WantedOwner
 from ovnreserve.model.pace import Beat, no_beat, paced
 from ovnreserve.model.record import resource_of
 from ovnreserve.model.resource import State
 from ovnreserve.model.topology import Port
 from ovnreserve.northbound.connection import Northbound
+from ovnreserve.plan.adopt import plan_label
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
+from ovnreserve.plan.owners import Scale, plan_owner, plan_scale
 from ovnreserve.plan.reserve import plan_apply, plan_create
-from ovnreserve.plan.update import Patch, plan_patch
+from ovnreserve.plan.update import Patch
 from ovnreserve.plan.world import World
 
 _log = structlog.get_logger(__name__)
@@ -72,6 +75,7 @@ class Engine:
         *,
         quarantine: float = QUARANTINE,
         adopt_database: bool = False,
+        keep_vm_ip: bool = False,
         random: Random | None = None,
         on_state: Callable[[str], None] = lambda _state: None,
         beat: Beat = no_beat,
@@ -80,7 +84,7 @@ class Engine:
         self.published = Published()
         self.ended = False
         """Nobody takes requests any more."""
-        self.world = World(beat)
+        self.world = World(beat, keep_vm_ip=keep_vm_ip)
         self.deliver: Callable[[list[Ticket]], None] = lambda _tickets: None
         self._beat = beat
         self._beat_every = beat_every
@@ -307,15 +311,18 @@ class Engine:
             else:
                 self._queue.waiting.append(Work(request.name, self._planner(request), ticket, index))
 
-    def _planner(self, request: Apply | Create | Patch | Delete) -> Callable[[Context], Plan]:
+    def _planner(self, request: Apply | Create | Patch | Scale | Delete) -> Callable[[Context], Plan]:
         world = self.world
         match request:
-            case Apply(wanted):
-                return lambda context: plan_apply(world, wanted, context)
-            case Create(wanted):
-                return lambda context: plan_create(world, wanted, context)
+            case Apply(wanted) | Create(wanted):
+                create = isinstance(request, Create)
+                if isinstance(wanted, WantedOwner):
+                    return lambda context: plan_owner(world, wanted, context, create=create)
+                return lambda context: (plan_create if create else plan_apply)(world, wanted, context)
             case Patch():
-                return lambda context: plan_patch(world.reservations.get(request.name), request, context)
+                return lambda context: plan_label(world, request, context)
+            case Scale():
+                return lambda context: plan_scale(world, request, context)
             case Delete(name):
                 return lambda context: self._tasks.release(name, context)
 

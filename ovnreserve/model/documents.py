@@ -11,7 +11,7 @@ import time
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from ovnreserve.model.errors import MOST_CAUSES, FieldError, in_json, shown
+from ovnreserve.model.errors import MOST_CAUSES, BadRequest, FieldError, Invalid, in_json, shown
 from ovnreserve.model.names import (
     LABEL_RULE,
     LABEL_VALUE_RULE,
@@ -95,6 +95,39 @@ def head(metadata: Any, errors: list[FieldError], *, strict: bool = True) -> Hea
         annotations,
         version if isinstance(version, str) else "",
     )
+
+
+class MetadataPatch(NamedTuple):
+    """What a merge patch says of the metadata; None removes a key. `version` "" is any."""
+
+    labels: dict[str, str | None]
+    annotations: dict[str, str | None]
+    version: str
+
+
+def read_metadata(document: Any, name: str, kind: str = "IP") -> MetadataPatch:
+    """Raises Invalid or BadRequest."""
+    if not isinstance(document, dict):
+        raise BadRequest("the patch is not a mapping")
+    metadata = document.get("metadata")
+    if metadata is None:
+        return MetadataPatch({}, {}, "")
+    if not isinstance(metadata, dict):
+        raise Invalid.because(name, [FieldError.invalid("metadata", metadata, "must be an object")], kind)
+    errors = unknown(metadata, METADATA, "metadata.")
+    given = metadata.get("name")
+    if given is not None and given != name:
+        errors.append(FieldError.invalid("metadata.name", given, "field is immutable"))
+    version = metadata.get("resourceVersion")
+    if version is not None and not isinstance(version, str):
+        errors.append(FieldError.invalid("metadata.resourceVersion", version, "must be a string"))
+    labels = strings(metadata.get("labels"), "metadata.labels", errors, removable=True)
+    annotations = strings(metadata.get("annotations"), "metadata.annotations", errors, removable=True)
+    check_labels({k: v for k, v in labels.items() if v is not None}, errors)
+    check_annotations({k: v for k, v in annotations.items() if v is not None}, errors)
+    if errors:
+        raise Invalid.because(name, errors, kind)
+    return MetadataPatch(labels, annotations, version if isinstance(version, str) else "")
 
 
 def section(document: Any, field: str, errors: list[FieldError], path: str = "") -> dict[str, Any]:

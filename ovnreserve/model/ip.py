@@ -13,13 +13,10 @@ import msgspec
 from ovnreserve.model.addresses import format_v4, format_v6, parse_mac, parse_v4, parse_v6
 from ovnreserve.model.documents import (
     FINALIZER,
-    METADATA,
     TOP,
     brief,
-    check_annotations,
-    check_labels,
     head,
-    strings,
+    section,
     timestamp,
     unknown,
 )
@@ -72,6 +69,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     resource_version: str = ""
+    reserved: bool | None = None
+    """What the label says, None where it is not given."""
 
 
 def read(document: Any) -> Wanted:
@@ -106,6 +105,7 @@ def read(document: Any) -> Wanted:
     if len(texts["containerID"]) > _LIMIT_TEXT:
         errors.append(FieldError.too_long("spec.containerID", f"{_LIMIT_TEXT} characters"))
     v4, v6, mac = _addresses(texts, errors)
+    reserved = read_reserved(given.labels.get(LABEL_RESERVED), errors)
     if errors:
         raise Invalid.because(given.name, errors)
     return Wanted(
@@ -125,12 +125,32 @@ def read(document: Any) -> Wanted:
         labels=given.labels,
         annotations=given.annotations,
         resource_version=given.version,
+        reserved=reserved,
     )
 
 
-def read_patch(document: Any, name: str) -> tuple[dict[str, Any], str]:
-    """`spec` and `metadata.resourceVersion` of a merge patch, empty where not given; for the rest of `metadata` there
-    is `read_metadata`. Raises Invalid or BadRequest.
+def read_reserved(value: str | None, errors: list[FieldError]) -> bool | None:
+    """What the label ip_reserved says, None where it is not given."""
+    if value in (None, "", "true", "false"):
+        return None if not value else value == "true"
+    errors.append(FieldError.unsupported(f"metadata.labels[{LABEL_RESERVED}]", value, ("true", "false")))
+    return None
+
+
+def patched_label(labels: dict[str, str | None], name: str) -> bool | None:
+    """What a merge patch makes of the label ip_reserved, None if nothing; to remove it is "false". Raises Invalid."""
+    if LABEL_RESERVED not in labels:
+        return None
+    errors: list[FieldError] = []
+    reserved = read_reserved(labels[LABEL_RESERVED], errors)
+    if errors:
+        raise Invalid.because(name, errors)
+    return bool(reserved)
+
+
+def read_patch(document: Any, name: str) -> dict[str, Any]:
+    """`spec` of a merge patch, empty where not given; for `metadata` there is `read_metadata`. Raises Invalid or
+    BadRequest.
     """
     if not isinstance(document, dict):
         raise BadRequest("the patch is not a mapping")
@@ -138,16 +158,10 @@ def read_patch(document: Any, name: str) -> tuple[dict[str, Any], str]:
         if document.get(field, ours) != ours:
             raise BadRequest(f"{field} {brief(document[field])} cannot be patched: this is kind IP of {API_VERSION}")
     errors = unknown(document, TOP)
-    spec = {} if document.get("spec") is None else document["spec"]
-    if not isinstance(spec, dict):
-        errors.append(FieldError.invalid("spec", spec, "must be an object"))
-    metadata = document.get("metadata")
-    version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
-    if version is not None and not isinstance(version, str):
-        errors.append(FieldError.invalid("metadata.resourceVersion", version, "must be a string"))
+    spec = section(document, "spec", errors)
     if errors:
         raise Invalid.because(name, errors)
-    return spec, version or ""
+    return spec
 
 
 def merged(ip: IP, spec: dict[str, Any]) -> Wanted:
@@ -160,28 +174,6 @@ def merged(ip: IP, spec: dict[str, Any]) -> Wanted:
         del old["v4IpAddress"], old["v6IpAddress"]
     metadata = {"name": ip.metadata.name}
     return read({"apiVersion": API_VERSION, "kind": "IP", "metadata": metadata, "spec": {**old, **spec}})
-
-
-def read_metadata(document: Any, name: str) -> tuple[dict[str, str | None], dict[str, str | None]]:
-    """Labels and annotations of a merge patch, where None removes a key. Raises Invalid or BadRequest."""
-    if not isinstance(document, dict):
-        raise BadRequest("the patch is not a mapping")
-    metadata = document.get("metadata")
-    if metadata is None:
-        return {}, {}
-    if not isinstance(metadata, dict):
-        raise Invalid.because(name, [FieldError.invalid("metadata", metadata, "must be an object")])
-    errors = unknown(metadata, METADATA, "metadata.")
-    given = metadata.get("name")
-    if given is not None and given != name:
-        errors.append(FieldError.invalid("metadata.name", given, "field is immutable"))
-    labels = strings(metadata.get("labels"), "metadata.labels", errors, removable=True)
-    annotations = strings(metadata.get("annotations"), "metadata.annotations", errors, removable=True)
-    check_labels({k: v for k, v in labels.items() if v is not None}, errors)
-    check_annotations({k: v for k, v in annotations.items() if v is not None}, errors)
-    if errors:
-        raise Invalid.because(name, errors)
-    return labels, annotations
 
 
 def _spec_texts(spec: dict[Any, Any], errors: list[FieldError]) -> dict[str, str]:
@@ -309,6 +301,11 @@ class IP(msgspec.Struct, frozen=True, kw_only=True):
     status: Status
 
 
+def our_labels(reserved: str, subnet: str, node: str) -> dict[str, str]:
+    """The labels that are ours to say."""
+    return {LABEL_RESERVED: reserved, LABEL_NODE: node, LABEL_SUBNET: subnet}
+
+
 def render(r: Reservation, status: Status) -> IP:
     """The document of a reservation."""
     addresses = r.addresses
@@ -319,7 +316,7 @@ def render(r: Reservation, status: Status) -> IP:
             deletion_timestamp=None if r.deleted is None else timestamp(r.deleted),
             finalizers=(FINALIZER,),
             generation=r.generation,
-            labels={**r.labels, LABEL_RESERVED: "true", LABEL_NODE: r.node_name, LABEL_SUBNET: r.subnet},
+            labels={**r.labels, **our_labels("true" if r.reserved else "false", r.subnet, r.node_name)},
             name=r.name,
             resource_version=str(r.resource_version),
             uid=r.uid,

@@ -106,7 +106,7 @@ def external_ids_of(r: Reservation) -> dict[str, str]:
         None if r.v4 is None else format_v4(r.v4), None if r.v6 is None else format_v6(r.v6), r.generation,
         r.labels, r.annotations, r.node_name, r.container_id, attach if any(attach) else None, r.deleted,
         r.written if r.written.number else None, r.message if r.state is State.FAILED else None,
-        not r.reserved, None if _is_named_after(r.name, r.pod_name, r.namespace) else r.name,
+        not r.reserved, None if is_named_after(r.name, r.pod_name, r.namespace) else r.name,
     )  # fmt: skip
     return {
         KIND: KIND_RESERVATION,
@@ -177,7 +177,7 @@ def _is_ours(ids: dict[str, str], record: _Record) -> bool:
     texts += [text for attached in record.attach or () for text in attached]
     texts += [record.by[0]] if record.by else []
     if record.port is None:
-        is_named = is_subdomain(name) and _is_named_after(name, record.pod, record.ns)
+        is_named = is_subdomain(name) and is_named_after(name, record.pod, record.ns)
     else:
         is_named = is_port_name(name) and record.port == name and bool(record.pod)
         texts += [record.pod, record.ns]
@@ -190,6 +190,6 @@ def _is_ours(ids: dict[str, str], record: _Record) -> bool:
     )
 
 
-def _is_named_after(name: str, pod_name: str, namespace: str) -> bool:
+def is_named_after(name: str, pod_name: str, namespace: str) -> bool:
     """Is it podName.namespace, or that with a provider behind it?"""
     return is_subdomain(pod_name) and is_label(namespace) and f"{name}.".startswith(f"{pod_name}.{namespace}.")

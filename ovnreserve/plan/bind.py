@@ -51,6 +51,14 @@ def judge(world: World, r: Reservation) -> Verdict:
     return _judge_addresses(port, r)
 
 
+def own_port(world: World, r: Reservation) -> Port | None:
+    """The port that the reservation is for, if it is there, where it should be, and nothing of it contradicts."""
+    port = world.port(r.name)
+    if port is None or port.switch != r.switch or port.type:
+        return None
+    return None if contradiction(port, r.pod_name, r.namespace, r.pod_type) else port
+
+
 def elsewhere(world: World, port: Port, r: Reservation) -> tuple[str, str]:
     """The switches of the port and of the IP, in words that differ also where their names do not."""
     name = world.switch_name(port.switch)

@@ -30,6 +30,11 @@ class Plan(NamedTuple):
     events: tuple[Event, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def ends(self) -> bool:
+        """Is its resource gone from the ledger once it is carried out?"""
+        return self.result in ("released", "given back")
+
 
 class Context(NamedTuple):
     """What a plan may not find out for itself: the time, chance, the next resourceVersion, whether to wait for

@@ -17,7 +17,7 @@ from __future__ import annotations
 from ovnreserve.model.addresses import format_v4, format_v6
 from ovnreserve.model.names import port_name
 from ovnreserve.model.pool import Pool
-from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.reservation import Reservation, is_named_after
 from ovnreserve.model.resource import Resource, State
 from ovnreserve.model.steps import PutRecord, Step, WriteAddresses, WriteExcludes
 from ovnreserve.plan.bind import judge, seen
@@ -73,7 +73,7 @@ def _rehome(segment: Segment, world: World, r: Reservation, context: Context) ->
 def _misfit(segment: Segment, r: Reservation) -> str | None:
     """Why the reservation cannot be had on that switch."""
     expected = port_name(r.pod_name, r.namespace, segment.switch.provider)
-    if expected != r.name:
+    if expected != r.name and is_named_after(r.name, r.pod_name, r.namespace):
         return f"its port would be called {expected} there"
     for family, address in ((4, r.v4), (6, r.v6)):
         if address is None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -29,15 +29,15 @@ from ovnreserve.model.errors import (
     Invalid,
     NoAvailableAddress,
 )
-from ovnreserve.model.ip import OUR_LABELS, Wanted
-from ovnreserve.model.names import DEFAULT_PROVIDER, port_name
+from ovnreserve.model.ip import LABEL_RESERVED, OUR_LABELS, POD_TYPES, Wanted
+from ovnreserve.model.names import DEFAULT_PROVIDER, SUBDOMAIN_RULE, is_port_name, port_name
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import State
 from ovnreserve.model.steps import MembersUnchanged, PortUnchanged, PutRecord, Step, WriteAddresses
 from ovnreserve.model.topology import AUTO_RANGE, Port
 from ovnreserve.plan.bind import given, seen
 from ovnreserve.plan.holders import check_adoptable, check_free, check_mac
-from ovnreserve.plan.identity import contradiction
+from ovnreserve.plan.identity import Identity, contradiction
 from ovnreserve.plan.macs import choose_mac
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
 from ovnreserve.plan.segment import Segment
@@ -61,20 +61,46 @@ class _Choice(NamedTuple):
 def plan_apply(world: World, wanted: Wanted, context: Context) -> Plan:
     """Create the IP, or bring the one that is there up to date."""
     present = world.reservations.get(wanted.name)
+    if present is None and wanted.reserved is False and world.port(wanted.name) is not None:
+        return Plan("unchanged")  # it lives with its port, as the document says
     if present is None:
         return plan_create(world, wanted, context)
     if present.state is State.RELEASING:
         raise Conflict.over(wanted.name, "metadata.name", "the IP is being deleted; apply again when it is gone")
     if present.state is State.FAILED:
         raise Conflict.over(wanted.name, "metadata.name", f"the IP has failed ({present.message}); delete it first")
-    return plan_update(present, wanted, context)
+    return plan_update(world, present, wanted, context)
 
 
 def plan_create(world: World, wanted: Wanted, context: Context) -> Plan:
     """Reserve. Raises Invalid, Conflict, AlreadyExists, NoAvailableAddress or Defer; nothing was written then."""
     if wanted.name in world.reservations:
         raise AlreadyExists.of("ips", wanted.name)
-    segment = _segment(world, wanted)
+    if wanted.reserved is False:
+        raise _not_reserved(wanted.name)
+    return _plan(world, _segment(world, wanted), wanted, context)
+
+
+def plan_adopt(
+    world: World, port: Port, who: Identity, context: Context, *, reserved: bool = True, **more: Any
+) -> Plan:
+    """Keep the addresses that a port has, whatever it is called; `more` goes into the reservation. Raises Conflict,
+    Invalid or Defer.
+    """
+    segment = world.segments.get(port.switch or "")
+    if segment is None:
+        raise Conflict.over(port.name, "metadata.name", f"logical switch port {port.name} is on no logical switch")
+    if not is_port_name(port.name):
+        raise Invalid.because(port.name, [FieldError.invalid("metadata.name", port.name, SUBDOMAIN_RULE)])
+    pod_name, namespace, pod_type = who
+    wanted = Wanted(
+        name=port.name, subnet=segment.switch.name, pod_name=pod_name or port.name, namespace=namespace,
+        pod_type=pod_type if pod_type in POD_TYPES else "", reserved=reserved, **more,
+    )  # fmt: skip
+    return _plan(world, world.settled(segment), wanted, context)
+
+
+def _plan(world: World, segment: Segment, wanted: Wanted, context: Context) -> Plan:
     port = world.port(wanted.name)
     warnings: list[str] = []
     if port is not None:
@@ -87,6 +113,11 @@ def plan_create(world: World, wanted: Wanted, context: Context) -> Plan:
         steps.append(WriteAddresses(port.uuid, seen(port), pins, reservation.name))
     steps += _guards(segment, port, wanted, reservation, context, pinned=pins is not None)
     return Plan("created", reservation, tuple(steps), tuple(_events(reservation, port, pins)), tuple(warnings))
+
+
+def _not_reserved(name: str) -> Invalid:
+    why = "an IP that is not reserved comes and goes with its port; leave the label out to reserve it"
+    return Invalid.because(name, [FieldError.invalid(f"metadata.labels[{LABEL_RESERVED}]", "false", why)])
 
 
 def _guards(
@@ -130,6 +161,7 @@ def _reservation(wanted: Wanted, segment: Segment, choice: _Choice, context: Con
         v4=choice.v4,
         v6=choice.v6,
         mac=choice.mac,
+        reserved=wanted.reserved is not False,
         state=State.INTENDED,
         created=int(context.now),
         **context.stamp,

@@ -8,18 +8,22 @@ from ovnreserve.model.addresses import format_v4, format_v6
 from ovnreserve.model.errors import Conflict, FieldError, Invalid, NotFound
 from ovnreserve.model.ip import OUR_LABELS, Wanted
 from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import State
 from ovnreserve.model.steps import UpdateRecord
-from ovnreserve.plan.outcome import Context, Plan
+from ovnreserve.plan.outcome import Context, Event, Plan
+from ovnreserve.plan.retain import identity_of, plan_let_go, retainer
+from ovnreserve.plan.world import World
 
 
-def plan_update(r: Reservation, wanted: Wanted, context: Context) -> Plan:
-    """A document for an IP that exists: the same is unchanged, labels may change, spec may not. Raises Invalid,
-    Conflict.
+def plan_update(world: World, r: Reservation, wanted: Wanted, context: Context) -> Plan:
+    """A document for an IP that exists: the same is unchanged, labels may change, spec may not. One that its label does
+    not reserve is reserved by it, unless it says otherwise. Raises Invalid, Conflict.
     """
     _check_version(r, wanted.resource_version)
     _check_spec(r, wanted)
     labels = {key: value for key, value in wanted.labels.items() if key not in OUR_LABELS}
-    return _relabel(r, {**r.labels, **labels}, {**r.annotations, **wanted.annotations}, context)
+    reserved = wanted.reserved is not False
+    return _relabel(world, r, {**r.labels, **labels}, {**r.annotations, **wanted.annotations}, reserved, context)
 
 
 def _check_spec(r: Reservation, wanted: Wanted) -> None:
@@ -50,7 +54,8 @@ def _check_spec(r: Reservation, wanted: Wanted) -> None:
 
 class Patch(NamedTuple):
     """A merge patch of labels and annotations; None removes one. `version` is the resourceVersion it is for, "" for
-    any. `wanted` is the document that the patch makes, where it says something of the spec.
+    any. `wanted` is the document that the patch makes, where it says something of the spec; `reserved` what the label
+    ip_reserved is to be, None as it is.
     """
 
     name: str
@@ -58,29 +63,40 @@ class Patch(NamedTuple):
     annotations: dict[str, str | None]
     version: str = ""
     wanted: Wanted | None = None
+    reserved: bool | None = None
 
 
-def plan_patch(r: Reservation | None, patch: Patch, context: Context) -> Plan:
+def plan_patch(world: World, patch: Patch, context: Context) -> Plan:
     """Raises NotFound, Conflict if the version is another, Invalid if the spec is."""
+    r = world.reservations.get(patch.name)
     if r is None:
         raise NotFound.of("ips", patch.name)
     _check_version(r, patch.version)
     if patch.wanted is not None:
         _check_spec(r, patch.wanted)
     ours = {key: value for key, value in patch.labels.items() if key not in OUR_LABELS}
-    return _relabel(r, _merged(r.labels, ours), _merged(r.annotations, patch.annotations), context)
+    reserved = r.reserved if patch.reserved is None else patch.reserved
+    reserved |= patch.wanted is not None and patch.reserved is None
+    return _relabel(world, r, merged(r.labels, ours), merged(r.annotations, patch.annotations), reserved, context)
 
 
-def _merged(old: dict[str, str], changes: dict[str, str | None]) -> dict[str, str]:
+def merged(old: dict[str, str], changes: dict[str, str | None]) -> dict[str, str]:
     merged: dict[str, str | None] = {**old, **changes}
     return {key: value for key, value in merged.items() if value is not None}
 
 
-def _relabel(r: Reservation, labels: dict[str, str], annotations: dict[str, str], context: Context) -> Plan:
-    if labels == r.labels and annotations == r.annotations:
+def _relabel(
+    world: World, r: Reservation, labels: dict[str, str], annotations: dict[str, str], reserved: bool, context: Context
+) -> Plan:
+    if r.reserved and not reserved and r.state is not State.RELEASING and retainer(world, identity_of(r)) is None:
+        return plan_let_go(world, r, context, "its label says that it is not reserved any more")
+    changed = r.with_(labels=labels, annotations=annotations, reserved=reserved)
+    if changed == r:
         return Plan("unchanged", r)
-    changed = r.with_(labels=labels, annotations=annotations, **context.stamp)
-    return Plan("configured", changed, (UpdateRecord(changed),) if r.live else ())
+    changed = changed.with_(**context.stamp)
+    word = "reserved, and lives until it is deleted" if reserved else "not reserved, and lives as long as its owner"
+    events = (Event("Normal", "Labelled", r.name, f"its label says that it is {word}"),)
+    return Plan("configured", changed, (UpdateRecord(changed),) if r.live else (), events * (reserved != r.reserved))
 
 
 def _check_version(r: Reservation, version: str) -> None:

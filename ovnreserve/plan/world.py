@@ -49,10 +49,13 @@ class Touched(NamedTuple):
 
 
 class World:
-    """`beat` is called now and then while many changes are taken."""
+    """`beat` is called now and then while many changes are taken. With `keep_vm_ip` the IPs of VMs outlive their
+    ports.
+    """
 
-    def __init__(self, beat: Beat = no_beat) -> None:
+    def __init__(self, beat: Beat = no_beat, *, keep_vm_ip: bool = False) -> None:
         self.beat = beat
+        self.keep_vm_ip = keep_vm_ip
         self.tables: Mapping[str, Rows] = {}
         self.segments: dict[str, Segment] = {}
         self.by_name: dict[str, set[str]] = {}
@@ -66,10 +69,11 @@ class World:
         self._homes: dict[str, set[str]] = {}
         """The reservations and pools of each switch, by its uuid, whether it is there or not."""
         self._switch_of: dict[str, str] = {}
-        self._retained: dict[str, set[str]] = {}
-        """The retained reservations of each owner that they may have, known or not."""
+        self._concerned: dict[str, set[str]] = {}
+        """The reservations of each owner that they may have, known or not; only those whom an owner may concern."""
         self._covered: dict[str, set[str]] = {}
-        """The ports and retained reservations of each owner that is known."""
+        """The ports and those reservations of each owner that is known."""
+        self._uncovered: set[str] = set()
         self._providers: dict[str, None] = {}
         """Every provider, but for the default, that a switch has had."""
         self._dhcp: dict[str, int] = {}
@@ -100,7 +104,7 @@ class World:
         return self.pools if name.startswith(_POOLS) else self.owners
 
     def covered(self, owner: str) -> AbstractSet[str]:
-        """The names of the ports and retained reservations of an owner; none of one that is not known."""
+        """The names of the ports and reservations of an owner; none of one that is not known."""
         return self._covered.get(owner, frozenset())
 
     def identity(self, port: Port) -> Identity:
@@ -298,8 +302,19 @@ class World:
             covered = self._covered.get(owner)
             if covered is not None and sign > 0:
                 covered.add(port.name)
-            elif covered is not None and port.name not in self._retained.get(owner, ()):
-                covered.discard(port.name)
+            elif covered is not None and port.name not in self._concerned.get(owner, ()):
+                self._uncover(owner, port.name)
+
+    def _uncover(self, owner: str, name: str) -> None:
+        covered = self._covered[owner]
+        covered.discard(name)
+        if not covered:
+            self._uncovered.add(owner)
+
+    def take_uncovered(self) -> set[str]:
+        """The owners of which nothing is left, since the last call."""
+        uncovered, self._uncovered = self._uncovered, set()
+        return {owner for owner in uncovered if not self.covered(owner)}
 
     def _index(self, port: Port, sign: int) -> None:
         if self._covered:
@@ -341,7 +356,7 @@ class World:
             case Owner():
                 self.owners[r.name] = r
                 if r.name not in self._covered:
-                    self._covered[r.name] = self._retained.get(r.name, set()) | self._ports_of(r)
+                    self._covered[r.name] = self._concerned.get(r.name, set()) | self._ports_of(r)
 
     def _ports_of(self, owner: Owner) -> set[str]:
         """The ports that are an owner's by their names. Looks them up, or looks at every port, whatever is less."""
@@ -375,9 +390,9 @@ class World:
         self.drop(r.name)
         self.reservations[r.name] = r
         self._homes.setdefault(r.switch, set()).add(r.name)
-        if not r.reserved:
+        if r.pod_type or not r.reserved:
             for owner in possible_owners(r.pod_name, r.namespace):
-                self._retained.setdefault(owner, set()).add(r.name)
+                self._concerned.setdefault(owner, set()).add(r.name)
                 if owner in self._covered:
                     self._covered[owner].add(r.name)
         if r.live:
@@ -403,11 +418,11 @@ class World:
 
     def _drop_reservation(self, r: Reservation, quarantined_at: float | None) -> None:
         discard(self._homes, r.switch, r.name)
-        if not r.reserved:
+        if r.pod_type or not r.reserved:
             for owner in possible_owners(r.pod_name, r.namespace):
-                discard(self._retained, owner, r.name)
+                discard(self._concerned, owner, r.name)
                 if owner in self._covered and r.name not in self.port_names:
-                    self._covered[owner].discard(r.name)
+                    self._uncover(owner, r.name)
         if r.live:
             count(self.macs, r.mac, -1)
         segment = self.segments.get(r.switch)

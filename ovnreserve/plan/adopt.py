@@ -1,0 +1,71 @@
+"""Adopt: an IP that was born with a port is kept from now on, since its owner or its label says so.
+
+A port that is running keeps its addresses and its MAC: it is pinned in the transaction that excludes them, or
+ovn-northd would renumber it.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from ovnreserve.model.errors import FieldError, Invalid, Refused
+from ovnreserve.model.ip import LABEL_RESERVED, OUR_LABELS
+from ovnreserve.model.resource import State
+from ovnreserve.model.topology import Port
+from ovnreserve.plan.outcome import Context, Event, Plan
+from ovnreserve.plan.reserve import plan_adopt, plan_create
+from ovnreserve.plan.retain import identity_of, plan_let_go, retainer
+from ovnreserve.plan.update import Patch, merged, plan_patch
+from ovnreserve.plan.world import World
+
+
+def wants_retaining(world: World, name: str) -> bool:
+    """Is there something for `plan_retain` to do about the IP of that name? O(1)."""
+    r = world.reservations.get(name)
+    if r is not None:
+        return not r.reserved and r.state is State.HELD and retainer(world, identity_of(r)) is None
+    port = world.port(name)
+    return port is not None and _may_be_retained(port) and retainer(world, world.identity(port)) is not None
+
+
+def _may_be_retained(port: Port) -> bool:
+    """Is it a workload's, with an address that it has already?"""
+    return port.switch is not None and not port.type and not port.pending and bool(port.elements)
+
+
+def plan_retain(world: World, name: str, context: Context) -> Plan:
+    """Make the IP of a port outlive it, or let go of what nobody retains any more. Raises Defer."""
+    r = world.reservations.get(name)
+    if r is not None:
+        kept = r.reserved or r.state is not State.HELD or retainer(world, identity_of(r)) is not None
+        return Plan("unchanged") if kept else plan_let_go(world, r, context, "nobody retains it any more")
+    port = world.port(name)
+    if port is None or not _may_be_retained(port):
+        return Plan("unchanged")
+    who = world.identity(port)
+    found = retainer(world, who)
+    if found is None:
+        return Plan("unchanged")
+    pod_type, why = found
+    try:
+        plan = plan_adopt(world, port, who._replace(pod_type=pod_type), context, reserved=False)
+    except Refused as refused:
+        return Plan("unchanged", None, (), (Event("Warning", "NotRetained", name, refused.message),))
+    return plan._replace(events=(Event("Normal", "Retained", name, f"kept by {why}"), *plan.events))
+
+
+def plan_label(world: World, patch: Patch, context: Context) -> Plan:
+    """A patch of an IP, whether it is kept or lives with its port. Raises NotFound, Conflict, Invalid or Defer."""
+    port = world.port(patch.name)
+    if patch.name in world.reservations or port is None or not _may_be_retained(port):
+        return plan_patch(world, patch, context)
+    labels = merged({}, {key: value for key, value in patch.labels.items() if key not in OUR_LABELS})
+    annotations = merged({}, patch.annotations)
+    if patch.wanted is not None:
+        return plan_create(world, replace(patch.wanted, labels=labels, annotations=annotations), context)
+    if patch.reserved:
+        return plan_adopt(world, port, world.identity(port), context, labels=labels, annotations=annotations)
+    if labels or annotations:
+        why = f"the IP lives with its port, and nothing of it is stored; reserve it with {LABEL_RESERVED}=true"
+        raise Invalid.because(patch.name, [FieldError("FieldValueForbidden", "metadata", f"Forbidden: {why}")])
+    return Plan("unchanged")
