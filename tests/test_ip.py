@@ -310,8 +310,8 @@ def test_no_patch_raises_anything_but_a_refusal(value: Any) -> None:
 def test_a_patch_gives_and_removes_labels_and_annotations() -> None:
     patch = {"metadata": {"labels": {"a": "1", "b": None}, "annotations": {"c": None}}}
     assert read_metadata(patch, "vm-1.default") == ({"a": "1", "b": None}, {"c": None}, "")
-    assert read_metadata({}, "vm-1.default") == ({}, {})
-    assert read_metadata({"metadata": {"name": "vm-1.default"}}, "vm-1.default") == ({}, {})
+    assert read_metadata({}, "vm-1.default") == ({}, {}, "")
+    assert read_metadata({"metadata": {"name": "vm-1.default"}}, "vm-1.default") == ({}, {}, "")
 
 
 @pytest.mark.parametrize(
