@@ -330,12 +330,12 @@ def test_a_squatter_is_named_until_it_leaves(site: Site, family: str, addresses:
     assert site.condition(answer.name, "Conflicted")["status"] == "False"
     site.port(switch, addresses.format(v4=answer.v4, v6=answer.v6, mac=answer.mac), name="squatter")
     wait_until(lambda: site.condition(answer.name, "Conflicted")["status"] == "True", what="conflicted")
-    assert "squatter" in site.condition(answer.name, "Conflicted")["message"]
-    _, _, holder = site.condition(answer.name, "Conflicted")["message"].partition("also held by ")
-    journalled(site, answer.name, "Warning", "Conflicted", f"also held by {holder}")
+    found, _, _since = site.condition(answer.name, "Conflicted")["message"].rpartition(" since ")
+    assert found.endswith(f" is also held by logical switch port squatter on logical switch {switch}")
+    journalled(site, answer.name, "Warning", "Conflicted", found)
     site.nb("lsp-del", "squatter")
     wait_until(lambda: site.condition(answer.name, "Conflicted")["status"] == "False", what="no conflict")
-    journalled(site, answer.name, "Normal", "ConflictResolved", f"not held any more by {holder}")
+    journalled(site, answer.name, "Normal", "ConflictResolved", found.replace("also held by", "not held any more by"))
     assert excluded(site, switch, answer)
 
 

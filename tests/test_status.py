@@ -18,6 +18,7 @@ from ovnreserve.plan.world import World
 
 NAME = "vm-1.default"
 OURS = "02:6f:76:00:00:09"
+PORT = "logical switch port p on logical switch net"
 
 
 class Site:
@@ -191,14 +192,20 @@ def test_bound_says_why_the_port_cannot_use_the_ip() -> None:
 @pytest.mark.parametrize(
     ("add", "holder"),
     [
-        (lambda c, s: c.port(s, "p", f"{MAC} 10.0.0.9"), "logical switch port p"),
-        (lambda c, s: c.port(s, "p", "dynamic", assigned=f"{MAC} 10.0.0.9"), "logical switch port p"),
+        (lambda c, s: c.port(s, "p", f"{MAC} 10.0.0.9"), f"10.0.0.9 is also held by {PORT}"),
+        (lambda c, s: c.port(s, "p", "dynamic 10.0.0.9"), f"10.0.0.9 is also held by {PORT}"),
+        (lambda c, s: c.port(s, "p", "dynamic", assigned=f"{MAC} 10.0.0.9"), f"10.0.0.9 is also held by {PORT}"),
         (
             lambda c, s: c.port(s, "p", "unknown", security=(f"{MAC} 10.0.0.9",)),
-            "port_security of logical switch port p",
+            f"10.0.0.9 is also held by port_security of {PORT}",
         ),
-        (lambda c, s: c.port(s, "p", f"{OURS} 10.0.0.5"), f"logical switch port p (MAC {OURS})"),
-        (lambda c, s: c.router(s, "10.0.0.9/24"), "logical router port lr0-port"),
+        (lambda c, s: c.port(s, "p", f"{OURS} 10.0.0.5"), f"MAC {OURS} is also held by {PORT}"),
+        (lambda c, s: c.port(s, "p", f"{OURS} dynamic"), f"MAC {OURS} is also held by {PORT}"),
+        (lambda c, s: c.router(s, "10.0.0.9/24"), "10.0.0.9 is also held by logical router port lr0-port"),
+        (
+            lambda c, s: c.router(s, "10.0.0.1/24", mac=OURS),
+            f"MAC {OURS} is also held by logical router port lr0-port",
+        ),
     ],
 )
 def test_whoever_has_the_address_too_is_named(add: Any, holder: str) -> None:
@@ -206,7 +213,9 @@ def test_whoever_has_the_address_too_is_named(add: Any, holder: str) -> None:
     assert site.condition("Conflicted").message == "nobody else has the addresses"
     add(site.cloud, site.switch)
     found = site.condition("Conflicted", now=200.0)
-    assert found == Condition("Conflicted", "True", "AddressTaken", f"also held by {holder}", timestamp(200))
+    message = f"{holder} since {timestamp(200)}"
+    assert found == Condition("Conflicted", "True", "AddressTaken", message, timestamp(200))
+    assert site.condition("Conflicted", now=300.0).message == message, "it is there since then"
 
 
 def test_its_own_port_is_no_conflict_and_one_of_that_name_elsewhere_neither() -> None:
@@ -227,7 +236,10 @@ def test_who_only_refers_to_the_address_does_not_have_it() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "holder"),
-    [({}, "IP winner.default"), ({"v4": "10.0.0.10", "mac": OURS}, f"IP winner.default (MAC {OURS})")],
+    [
+        ({}, "10.0.0.9 is also held by IP winner.default"),
+        ({"v4": "10.0.0.10", "mac": OURS}, f"MAC {OURS} is also held by IP winner.default"),
+    ],
 )
 def test_what_lost_its_address_to_another_reservation_is_failed_and_conflicted(
     fields: dict[str, str], holder: str
@@ -235,14 +247,18 @@ def test_what_lost_its_address_to_another_reservation_is_failed_and_conflicted(
     site = Site(state=State.FAILED)
     site.cloud.reserve(site.switch, "winner.default", **{"mac": "02:6f:76:00:00:10", **fields})
     assert site.phase() == "Failed"
-    assert site.condition("Conflicted").message == f"also held by {holder}"
+    assert site.condition("Conflicted").message == f"{holder} since {timestamp(100)}"
 
 
-def test_everybody_who_has_it_is_named_once() -> None:
+def test_everybody_is_named_with_all_that_they_have() -> None:
     site = Site(prefix="fd00::/64", v6="fd00::9")
     site.cloud.port(site.switch, "p", f"{MAC} 10.0.0.9 fd00::9")
     site.cloud.port(site.switch, "q", "0a:00:00:00:00:02 10.0.0.9")
-    assert site.look().conflicts == ("logical switch port p", "logical switch port q")
+    assert [str(rival) for rival in site.look().conflicts] == [
+        f"10.0.0.9 is also held by {PORT}",
+        "10.0.0.9 is also held by logical switch port q on logical switch net",
+        f"fd00::9 is also held by {PORT}",
+    ]
 
 
 # ---- since when ------------------------------------------------------------------------------------------------------
@@ -283,13 +299,29 @@ def test_a_port_that_cannot_use_the_ip_is_remarked_once() -> None:
     assert notes(site) == []
 
 
-def test_each_new_holder_is_remarked_and_that_the_last_has_gone() -> None:
+def test_each_holder_is_remarked_when_it_comes_and_when_it_leaves() -> None:
     site = Site()
+    other = PORT.replace("port p", "port q")
     first = site.cloud.port(site.switch, "p", f"{MAC} 10.0.0.9")
-    assert notes(site) == [Event("Warning", "Conflicted", NAME, "also held by logical switch port p")]
+    assert notes(site) == [Event("Warning", "Conflicted", NAME, f"10.0.0.9 is also held by {PORT}")]
     second = site.cloud.port(site.switch, "q", "0a:00:00:00:00:02 10.0.0.9")
-    assert notes(site) == [Event("Warning", "Conflicted", NAME, "also held by logical switch port q")]
+    assert notes(site, now=200.0) == [Event("Warning", "Conflicted", NAME, f"10.0.0.9 is also held by {other}")]
+    message = site.condition("Conflicted", now=300.0).message
+    assert message == "; ".join(
+        f"10.0.0.9 is also held by {who} since {timestamp(at)}" for who, at in ((PORT, 100), (other, 200))
+    )
     site.cloud.delete_port(first)
-    assert notes(site) == []
+    assert notes(site) == [Event("Normal", "ConflictResolved", NAME, f"10.0.0.9 is not held any more by {PORT}")]
     site.cloud.delete_port(second)
-    assert notes(site) == [Event("Normal", "ConflictResolved", NAME, "not held any more by logical switch port q")]
+    assert notes(site) == [Event("Normal", "ConflictResolved", NAME, f"10.0.0.9 is not held any more by {other}")]
+    assert notes(site) == []
+
+
+def test_a_port_that_is_renamed_to_the_reservations_is_no_conflict_any_more_and_the_other_way_round() -> None:
+    site = Site()
+    port = site.cloud.port(site.switch, "p", f"{OURS} 10.0.0.9")
+    assert [event.reason for event in notes(site)] == ["Conflicted", "Conflicted"]
+    assert NAME in site.cloud.change("Logical_Switch_Port", port, name=NAME).names
+    assert [event.reason for event in notes(site)] == ["ConflictResolved", "ConflictResolved"]
+    assert NAME in site.cloud.change("Logical_Switch_Port", port, name="p").names
+    assert [event.reason for event in notes(site)] == ["Conflicted", "Conflicted"]

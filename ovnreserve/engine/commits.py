@@ -218,9 +218,9 @@ class Commits:
             self._world.acknowledge(r)
             self._settlement.hold(r)
             held.append(r.name)
-            others = conflicts(self._world, r) if isinstance(r, Reservation) else ()
-            late = [who for who in others if not any(who in warning for warning in plan.warnings)]
-            warnings = (f"also held by {who}, which came at the same time" for who in late)
+            rivals = conflicts(self._world, r) if isinstance(r, Reservation) else ()
+            late = [rival for rival in rivals if not any(rival.who in warning for warning in plan.warnings)]
+            warnings = (f"{rival}, which came at the same time" for rival in late)
             return Answer(plan.result, r, (*plan.warnings, *warnings))
         elif r is not None and r.state is State.RELEASING and plan.steps:
             releasing.append(r)

@@ -6,7 +6,7 @@ Each answer names the holder as a user knows it, since a conflict that does not 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from ovnreserve.model.addresses import eui64_mac, format_v4, format_v6, is_eui64
 from ovnreserve.model.errors import Conflict
@@ -25,29 +25,59 @@ def holders(world: World, segment: Segment, family: int, address: int, own: Port
         yield infrastructure
 
 
-def rivals(world: World, segment: Segment, family: int, address: int, own: Port | None, name: str) -> Iterable[str]:
-    """The same for an address that `name` has: who only says where the address is, such as a route, is no rival."""
-    return (who for who in holders(world, segment, family, address, own, name) if not refers_only(who))
+class Rival(NamedTuple):
+    """Somebody else who has something of a reservation: `what` it is, who that is in words, the uuid of the port if it
+    is one, and `since` when (seconds since the epoch).
+    """
+
+    what: str
+    who: str
+    port: str = ""
+    since: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.what} is also held by {self.who}"
 
 
-def conflicts(world: World, r: Reservation) -> tuple[str, ...]:
-    """Who else, in words, has an address or the MAC of a reservation. Only looks things up."""
+def conflicts(world: World, r: Reservation) -> tuple[Rival, ...]:
+    """Everybody else who has an address or the MAC of a reservation. Who only says where an address is, such as a
+    route, does not have it. Only looks things up.
+    """
     segment = world.segments.get(r.switch)
     if segment is None:
         return ()
     port = world.port(r.name)
     own = port if port is not None and port.switch == r.switch else None
-    found: dict[str, None] = {}
+    found: list[Rival] = []
     for family, address in ((4, r.v4), (6, r.v6)):
         if address is not None:
-            found |= dict.fromkeys(rivals(world, segment, family, address, own, r.name))
-    holder = segment.reserved_macs.get(r.mac, r.name)
-    if holder != r.name:
-        found[f"IP {holder} (MAC {r.mac})"] = None
-    for uuid_ in segment.port_macs.get(r.mac, ()):
-        if own is None or uuid_ != own.uuid:
-            found[f"logical switch port {world.ports[uuid_].name} (MAC {r.mac})"] = None
+            ports = segment.port_addresses.get((family, address), ())
+            others = segment.reserved.get((family, address)), _infrastructure(segment, family, address)
+            found += _rivals(world, segment, _shown(family, address), own, r.name, address, ports, *others)
+    ports = segment.port_macs.get(r.mac, ())
+    infrastructure = segment.claims.macs.get(r.mac) if segment.claims else None
+    others = segment.reserved_macs.get(r.mac), infrastructure
+    found += _rivals(world, segment, f"MAC {r.mac}", own, r.name, r.mac, ports, *others)
     return tuple(found)
+
+
+def _rivals(
+    world: World,
+    segment: Segment,
+    shown: str,
+    own: Port | None,
+    name: str,
+    what: int | str,
+    ports: Iterable[str],
+    reserved: str | None,
+    infrastructure: str | None,
+) -> Iterable[Rival]:
+    if reserved is not None and reserved != name:
+        yield Rival(shown, f"IP {reserved}")
+    for port in _others(world, ports, own):
+        yield Rival(shown, f"{_holder(port, what)} on logical switch {segment.switch.name}", port.uuid)
+    if infrastructure is not None and not refers_only(infrastructure):
+        yield Rival(shown, infrastructure)
 
 
 def _infrastructure(segment: Segment, family: int, address: int) -> str | None:
@@ -59,16 +89,19 @@ def _workloads(world: World, segment: Segment, family: int, address: int, own: P
     holder = segment.reserved.get((family, address))
     if holder is not None and holder != name:
         yield f"IP {holder}"
-    for uuid_ in sorted(segment.port_addresses.get((family, address), ())):
-        if own is None or uuid_ != own.uuid:
-            port = world.ports[uuid_]
-            secured = any(address in element.v4 or address in element.v6 for element in port.secured)
-            holds = any(address in e.v4 or address in e.v6 for e in (*port.elements, *filter(None, (port.assigned,))))
-            yield (
-                f"port_security of logical switch port {port.name}"
-                if secured and not holds
-                else (f"logical switch port {port.name}")
-            )
+    for port in _others(world, segment.port_addresses.get((family, address), ()), own):
+        yield _holder(port, address)
+
+
+def _others(world: World, ports: Iterable[str], own: Port | None) -> Iterable[Port]:
+    return (world.ports[uuid] for uuid in sorted(ports) if own is None or uuid != own.uuid)
+
+
+def _holder(port: Port, what: int | str) -> str:
+    """A port that has an address or MAC, in words: has it that itself, or is it only let use it?"""
+    elements = (*port.elements, *filter(None, (port.assigned,)))
+    itself = any(what == e.mac or what in e.v4 or what in e.v6 for e in elements)
+    return f"{'' if itself else 'port_security of '}logical switch port {port.name}"
 
 
 def check_free(world: World, segment: Segment, name: str, family: int, address: int, own: Port | None) -> None:

@@ -90,6 +90,10 @@ class Segment:
             if old is not new and old != new:
                 changed = {address for address, _holder in old.items() ^ new.items()}
                 names.update(self.reserved[family, a] for a in changed if (family, a) in self.reserved)
+        macs = (claims.macs if claims else {}), (self.claims.macs if self.claims else {})
+        if macs[0] != macs[1]:
+            changed_macs = {mac for mac, _holder in macs[0].items() ^ macs[1].items()}
+            names.update(self.reserved_macs[mac] for mac in changed_macs & self.reserved_macs.keys())
         return names
 
     def set_networks(self, v4: Cidr | None, v6: Cidr | None) -> None:

@@ -14,7 +14,7 @@ from ovnreserve.model.ip import Condition, Status
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import State
 from ovnreserve.plan.bind import Verdict, judge
-from ovnreserve.plan.holders import conflicts
+from ovnreserve.plan.holders import Rival, conflicts
 from ovnreserve.plan.outcome import Event
 from ovnreserve.plan.world import World
 
@@ -33,7 +33,7 @@ class Observed(NamedTuple):
 
     state: State
     bound: Verdict
-    conflicts: tuple[str, ...]
+    conflicts: tuple[Rival, ...]
     enforced: str
     withheld: bool
     since: tuple[float, float, float, float]
@@ -44,11 +44,11 @@ def observe(world: World, r: Reservation, before: Observed | None, now: float, *
     """Look at the reservation's port and at who else has its addresses; O(1)."""
     bound = judge(world, r)
     segment = world.segments.get(r.switch)
-    found: tuple[str, ...] = ()
+    found: tuple[Rival, ...] = ()
     enforced = NOT_ENFORCEABLE
     withheld = False
     if segment is not None and r.state is not State.RELEASING:
-        found = conflicts(world, r)
+        found = _dated(conflicts(world, r), before.conflicts if before is not None else (), now)
         withheld = r.live and r.v4 in segment.withheld
         has_ipam = segment.switch.has_ipam and segment.v4 is not None and r.v4 is not None and r.v4 in segment.v4.cidr
         if r.live and has_ipam:
@@ -66,6 +66,12 @@ def observe(world: World, r: Reservation, before: Observed | None, now: float, *
             before.since[3] if bool(before.conflicts) == bool(found) else now,
         )
     return Observed(r.state, bound, found, enforced, withheld, since, lost)
+
+
+def _dated(found: tuple[Rival, ...], before: tuple[Rival, ...], now: float) -> tuple[Rival, ...]:
+    """Who was there before is there since then."""
+    since = {str(rival): rival.since for rival in before} if found else {}
+    return tuple(rival._replace(since=since.get(str(rival), now)) for rival in found)
 
 
 def _lost(world: World, r: Reservation) -> tuple[str, str] | None:
@@ -91,16 +97,20 @@ def remarks(name: str, before: Observed | None, now: Observed) -> Iterator[Event
     ):
         yield Event("Warning", bound.reason, name, bound.message)
     others = before.conflicts if before is not None else ()
-    for holder in now.conflicts:
-        if holder not in others:
-            yield Event("Warning", "Conflicted", name, f"also held by {holder}")
+    yield from (Event("Warning", "Conflicted", name, str(rival)) for rival in _without(now.conflicts, others))
     lost = before.lost if before is not None else None
     if now.lost is not None and now.lost != lost:
         yield Event("Warning", now.lost[0], name, now.lost[1])
     elif lost is not None and now.lost is None and now.state is State.HELD:
         yield Event("Normal", "SubnetBack", name, f"not so any more: {lost[1]}")
-    if others and not now.conflicts:
-        yield Event("Normal", "ConflictResolved", name, f"not held any more by {', '.join(others)}")
+    for rival in _without(others, now.conflicts):
+        message = f"{rival.what} is not held any more by {rival.who}"
+        yield Event("Normal", "ConflictResolved", name, message)
+
+
+def _without(rivals: tuple[Rival, ...], others: tuple[Rival, ...]) -> list[Rival]:
+    known = {str(rival) for rival in others} if rivals else set()
+    return [rival for rival in rivals if str(rival) not in known]
 
 
 def phase(r: Reservation, observed: Observed) -> str:
@@ -159,5 +169,6 @@ def _enforced(observed: Observed, since: str) -> Condition:
 
 def _conflicted(observed: Observed, since: str) -> Condition:
     if observed.conflicts:
-        return Condition("Conflicted", "True", "AddressTaken", "also held by " + ", ".join(observed.conflicts), since)
+        message = "; ".join(f"{rival} since {timestamp(rival.since)}" for rival in observed.conflicts)
+        return Condition("Conflicted", "True", "AddressTaken", message, since)
     return Condition("Conflicted", "False", "NoConflict", "nobody else has the addresses", since)
