@@ -206,6 +206,14 @@ def test_conditions_follow_the_switch(site: Site) -> None:
     wait_until(lambda: expected <= {reason for reason, _message in site.events(name)}, what="both are in the journal")
 
 
+def test_a_subnet_is_gone_with_its_switch(site: Site) -> None:
+    switch = site.switch()
+    site.port(switch)
+    assert site.subnet(switch)["status"]["v4usingIPs"] == 1
+    site.nb("ls-del", switch)
+    assert site.client.get("/apis/kubeovn.io/v1/subnets")["items"] == []
+
+
 def test_a_router_and_nat_that_come_to_a_reserved_address_are_conflicts(site: Site) -> None:
     switch = site.switch()
     first, second = (site.reserve(switch) for _ in range(2))

@@ -37,8 +37,8 @@ NOT_TOPOLOGY = frozenset({PORTS, SWITCHES, "NB_Global", "DNS"})
 
 
 class Touched(NamedTuple):
-    """Whom changes concern: reservations by name, switches whose exclude_ips changed, switches of which anything did,
-    ports that ovn-northd gave another address (before, after), and switches that came.
+    """Whom changes concern: reservations by name, switches whose exclude_ips changed, switches of which anything did
+    or that went, ports that ovn-northd gave another address (before, after), and switches that came.
     """
 
     names: set[str]
@@ -230,7 +230,6 @@ class World:
 
         for uuid in paced(ports, breathe):
             self._change_port(uuid, port_rows.get(uuid), touched)
-        touched.switches.intersection_update(self.segments)
         return touched
 
     def _change_switch(
