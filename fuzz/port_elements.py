@@ -63,5 +63,6 @@ def check(data: bytes) -> None:
 def _port(text: str) -> dict[str, Any]:
     return {
         "name": text, "type": text, "addresses": {text, "dynamic"}, "dynamic_addresses": text, "port_security": {text},
-        "external_ids": {}, "up": None, "dhcpv4_options": None, "dhcpv6_options": None, "health_checks": (),
+        "external_ids": {}, "up": None, "enabled": None, "dhcpv4_options": None, "dhcpv6_options": None,
+        "health_checks": (),
     }  # fmt: skip

@@ -229,6 +229,12 @@ def test_the_status_of_the_daemon():
     ]
 
 
+def test_what_is_found_wrong_with_the_database_is_a_warning_in_the_status():
+    text = render.status(STATUS | {"findings": [{"reason": "MacPrefixIsOurs", "message": "it is\x1bours"}]})
+    assert "Warning: it is\\x1bours" in text.split("\n")
+    assert "Warning" not in render.status(STATUS | {"findings": []})
+
+
 def test_the_status_of_a_standby_names_who_wrote_last():
     standby = STATUS | {"state": "standby", "writer": "host-a (pid 4711, /run/ovn/ovnreserved.sock)\x1b[2J"}
     last = render.status(standby).split("\n")[-1]

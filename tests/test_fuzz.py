@@ -316,8 +316,8 @@ maps = st.dictionaries(
 
 @given(st.fixed_dictionaries({
     "name": others, "type": others, "addresses": sets, "dynamic_addresses": st.none() | others, "port_security": sets,
-    "options": maps, "external_ids": maps, "up": st.none() | st.booleans(), "dhcpv4_options": st.none() | others,
-    "dhcpv6_options": st.none() | others, "health_checks": sets,
+    "options": maps, "external_ids": maps, "up": st.none() | st.booleans(), "enabled": st.none() | st.booleans(),
+    "dhcpv4_options": st.none() | others, "dhcpv6_options": st.none() | others, "health_checks": sets,
 }))  # fmt: skip
 def test_any_row_of_a_port_is_a_port(row: dict[str, Any]) -> None:
     port = port_of(uuid_of(1), row, None)

@@ -81,9 +81,10 @@ def test_each_reservation_has_a_uid_and_a_mac_of_our_own(cloud: Cloud) -> None:
     assert re.fullmatch(r"02:6f:76(:[0-9a-f]{2}){3}", r.mac)
 
 
-def test_our_mac_is_never_of_northds_prefix(cloud: Cloud) -> None:
+@pytest.mark.parametrize("prefix", ["02:6F:76", "2:6f:76", " 02:6f:76:11:22:33", "0x02:06f:76"])
+def test_our_mac_is_never_of_northds_prefix(cloud: Cloud, prefix: str) -> None:
     cloud.switch()
-    cloud.mac_prefix("02:6F:76")
+    cloud.mac_prefix(prefix)
     assert created(cloud).mac.startswith("06:6f:76")
 
 

@@ -93,6 +93,7 @@ class Somebody:
             "type": pick(["", "", "", "router", "virtual", "localnet"]),
             "options": pick([{}, {"router-port": "lrp-0"}, {"router-port": "lrp-1"}, {"virtual-ip": "10.0.0.14"}]),
             "up": pick([None, False, True]),
+            "enabled": pick([None, False, True]),
             "dhcpv4_options": pick([None, None, *DHCP]),
             "dhcpv6_options": pick([None, None, *DHCP]),
             "health_checks": pick([frozenset(), frozenset(), frozenset({CHECK})]),

@@ -321,6 +321,7 @@ class Api:
             "reservations": phases,
             "subnets": published.subnet_count,
             "ports": published.ports,
+            "findings": [finding._asdict() for finding in published.findings],
             "revision": published.revision,
             "writer": published.writer,
             "ledger": str(self._ledger),
@@ -353,12 +354,23 @@ _PHASES: Mapping[State, str] = {
 }
 
 
+_ABOUT: Final[Mapping[str, tuple[str, str]]] = {
+    **dict.fromkeys(
+        ("Repaired", "DuplicateAddress", "DuplicateResolved", "BadExcludeIPs", "ExcludeIPsRead"),
+        (API_VERSION, "Subnet"),
+    ),
+    **dict.fromkeys(("MacPrefixIsOurs", "MacPrefixChanged"), ("ovnreserve.io/v1", "Database")),
+}
+"""API version and kind of what an event of that reason is about, where that is no IP."""
+
+
 def _event(number: int, entry: Entry) -> dict[str, Any]:
+    version, kind = _ABOUT.get(entry.reason, (API_VERSION, "IP"))
     return {
         "apiVersion": "v1", "kind": "Event",
         "metadata": {"name": f"{entry.name}.{int(entry.at * 1e6):x}.{number}", "namespace": "default"},
         "type": entry.type, "reason": entry.reason, "message": entry.message, "count": 1,
         "firstTimestamp": timestamp(entry.at), "lastTimestamp": timestamp(entry.at),
         "source": {"component": "ovnreserved"},
-        "involvedObject": {"apiVersion": API_VERSION, "kind": "IP", "name": entry.name, "uid": entry.uid},
+        "involvedObject": {"apiVersion": version, "kind": kind, "name": entry.name, "uid": entry.uid},
     }  # fmt: skip

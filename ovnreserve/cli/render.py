@@ -205,6 +205,9 @@ def status(answer: dict[str, Any]) -> str:
     }
     if database.get("problem"):
         fields["Problem"] = value_text(database["problem"])
+    findings = answer.get("findings")
+    for finding in findings if isinstance(findings, list) else ():
+        fields["Warning"] = value_text(finding.get("message"))
     if answer.get("writer") and answer.get("state") != "active":
         fields["Last Writer"] = value_text(answer.get("writer"))
     return "\n".join(f"{label}: {printable(text)}" for label, text in fields.items())

@@ -10,6 +10,7 @@ from ovnreserve.model.ip import IP, Subnet, render
 from ovnreserve.model.owner import Owner
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.plan import status
+from ovnreserve.plan.findings import Finding
 from ovnreserve.plan.status import Observed
 
 
@@ -25,6 +26,8 @@ class Published:
         self.busy_at = 0.0
         """When the last batch was begun (monotonic)."""
         self.problem = ""
+        self.findings: tuple[Finding, ...] = ()
+        """What is wrong with the database as a whole."""
         self.schema = ""
         self.ports = 0
         self.subnet_count = 0

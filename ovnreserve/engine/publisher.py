@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from math import inf
 from typing import Final
 
+from ovnreserve.engine.findings import Findings
 from ovnreserve.engine.published import Published
 from ovnreserve.model.pace import paced
 from ovnreserve.model.resource import is_fact
@@ -27,6 +28,7 @@ class Publisher:
         self._world = world
         self._published = published
         self._next_version = next_version
+        self.findings = Findings(world, published)
         self.leaving: frozenset[str] = frozenset()
         """Reservations whose end is under way: they are there until the database says that they are gone."""
         self._ips: set[str] = set()
@@ -134,8 +136,8 @@ class Publisher:
             self._published.owners[name] = owner
 
     def take_remarks(self) -> list[Event]:
-        """What is worth the journal of what was published since the last call."""
-        remarks_, self._remarks = self._remarks, []
+        """What is worth the journal of what was published and found since the last call."""
+        remarks_, self._remarks = [*self._remarks, *self.findings.look()], []
         return remarks_
 
     def publish_subnets(self) -> None:
@@ -144,7 +146,7 @@ class Publisher:
         segments = self._world.segments
         for uuid in self._subnets:
             segment = segments.get(uuid)
-            subnet = None if segment is None else describe_subnet(self._world, segment)
+            subnet = None if segment is None else describe_subnet(self._world, segment, self.findings.conditions(uuid))
             if subnet is None:
                 subnets.pop(uuid, None)
             else:

@@ -272,6 +272,7 @@ class Engine:
             self._publisher.subnets_changed(
                 self.world.segments if changes.rows.keys() - _NOT_TOPOLOGY else touched.switches
             )
+            self._publisher.findings.changed(touched.switches)
             for before, after in touched.moved:
                 self._report_moved(before, after)
             if "DNS" in changes.rows:
@@ -303,6 +304,7 @@ class Engine:
     def _take_requests(self, arrived: Iterable[tuple[Request, Ticket, int]]) -> None:
         for request, ticket, index in arrived:
             if isinstance(request, Refresh):
+                self._events.note(*self._publisher.take_remarks())
                 self._publisher.publish_subnets()
                 self._inbox.reply(ticket, index, Answer("refreshed"))
             elif isinstance(request, Settle):

@@ -150,6 +150,9 @@ class Parsed(NamedTuple):
     fault: str = ""
     """The fatal token; "" if there is none, or if it is the end of the text."""
 
+    offset: int = 0
+    """Where in `ignored` the fatal token begins."""
+
 
 def parse(text: str, network: int, prefixlen: int) -> Parsed:
     """What ovn-northd excludes from a subnet for this text, and what it complains of.
@@ -166,7 +169,7 @@ def parse(text: str, network: int, prefixlen: int) -> Parsed:
     error: str | None = None
     for item in _read(text):
         if isinstance(item, _Stop):
-            return Parsed(tuple(ranges), error or item.error, text[item.start :], item.fault)
+            return Parsed(tuple(ranges), error or item.error, text[item.start :], item.fault, item.at - item.start)
         first, beyond = max(begin, item.first), min(end, item.last + 1 & _U32)
         if first < beyond:
             ranges.append((first, beyond - 1))
@@ -204,6 +207,7 @@ class _Stop(NamedTuple):
     error: str
     start: int  # of the entry
     fault: str
+    at: int  # of the fatal token
 
 
 def _read(text: str) -> Iterator[_Entry | _Stop]:
@@ -213,14 +217,14 @@ def _read(text: str) -> Iterator[_Entry | _Stop]:
     while at.kind != "end":
         start = at.start
         if at.kind != "integer":
-            yield _Stop(_syntax_error(at, "address"), start, at.text)
+            yield _Stop(_syntax_error(at, "address"), start, at.text, at.start)
             return
         first = last = at.value
         at = next(lexemes)
         if at.kind == "range":
             at = next(lexemes)
             if at.kind != "integer":
-                yield _Stop(_syntax_error(at, "address range"), start, at.text)
+                yield _Stop(_syntax_error(at, "address range"), start, at.text, at.start)
                 return
             last = at.value
             at = next(lexemes)

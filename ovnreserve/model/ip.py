@@ -247,7 +247,7 @@ def _addresses(texts: dict[str, str], errors: list[FieldError]) -> tuple[int | N
 
 
 class Condition(msgspec.Struct, frozen=True, rename="camel"):
-    """One condition of an IP's status. `status` is True, False or Unknown."""
+    """One condition of an IP's or a Subnet's status. `status` is True, False or Unknown."""
 
     type: str
     status: str
@@ -352,6 +352,7 @@ class Subnet(msgspec.Struct, frozen=True, kw_only=True):
     gateways: tuple[str, ...]
     exclude_ips: tuple[str, ...]
     counts: tuple[int, int, int, int]
+    conditions: tuple[Condition, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """`counts` are V4USED, V4AVAILABLE, V6USED, V6AVAILABLE."""
@@ -373,5 +374,6 @@ class Subnet(msgspec.Struct, frozen=True, kw_only=True):
                 "v4availableIPs": self.counts[1],
                 "v6usingIPs": self.counts[2],
                 "v6availableIPs": self.counts[3],
+                "conditions": [msgspec.to_builtins(condition) for condition in self.conditions],
             },
         }

@@ -13,7 +13,7 @@ answer there yet is *pending*. Anything else is malformed and names no address, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ovnreserve.model.addresses import Cidr, parse_cidr, parse_either, scan_mac
@@ -77,7 +77,8 @@ def parse_element(text: str) -> Element:
 
 
 class Port(NamedTuple):
-    """A Logical_Switch_Port. `switch` is the uuid of the switch whose `ports` holds it, None while in none.
+    """A Logical_Switch_Port. `switch` is the uuid of the switch whose `ports` holds it, None while in none; `enabled`
+    is None where it says nothing of that, which enables it.
 
     `secured` is its port_security, `dhcp` the uuids of the DHCP_Options that it uses; a `special` port says something
     about addresses beyond these: it leads to a router, is virtual, or has health checks (plan/infrastructure.py reads
@@ -90,6 +91,7 @@ class Port(NamedTuple):
     addresses: frozenset[str]
     dynamic_addresses: str | None
     up: bool
+    enabled: bool | None
     external_ids: dict[str, str]
     switch: str | None
     elements: tuple[Element, ...]
@@ -120,6 +122,20 @@ class Port(NamedTuple):
             v6.update(element.v6)
         return macs, v4, v6
 
+    @property
+    def has(self) -> Iterator[Element]:
+        """What it has now: its static elements, and what ovn-northd has chosen for it."""
+        return (e for e in (*self.elements, self.assigned) if e is not None and not e.dynamic)
+
+    @property
+    def held(self) -> set[tuple[int, int]]:
+        """(family, address) of what it has to itself while it is enabled: what several ports may not have. A virtual
+        port's address is for its parents to take.
+        """
+        if self.type == "virtual" or self.enabled is False:
+            return set()
+        return {key for e in self.has for key in (*((4, a) for a in e.v4), *((6, a) for a in e.v6))}
+
 
 def port_of(uuid: str, row: Mapping[str, Any], switch: str | None) -> Port:
     """The Port of a northbound row (Python values by column kind, see northbound/columns.py)."""
@@ -135,6 +151,7 @@ def port_of(uuid: str, row: Mapping[str, Any], switch: str | None) -> Port:
         addresses,
         dynamic,
         bool(row["up"]),
+        row["enabled"],
         row["external_ids"],
         switch,
         elements,

@@ -55,6 +55,7 @@ COLUMNS: Final[dict[str, dict[str, Kind]]] = {
         "options": MAP,
         "external_ids": MAP,
         "up": OPTIONAL,
+        "enabled": OPTIONAL,
         "dhcpv4_options": OPTIONAL,
         "dhcpv6_options": OPTIONAL,
         "health_checks": SET,

@@ -10,13 +10,16 @@ from typing import Any
 
 from ovnreserve.model import exclude_ips
 from ovnreserve.model.addresses import Cidr
-from ovnreserve.model.exclude_ips import TokenRuns
+from ovnreserve.model.exclude_ips import Parsed, TokenRuns
 from ovnreserve.model.pool import Pool
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.runs import Runs
 from ovnreserve.model.topology import Port, Switch
 from ovnreserve.plan.holdings import Claims
 from ovnreserve.plan.space import Space
+
+Key = tuple[int, int]
+"""(family, address)."""
 
 
 class Segment:
@@ -38,8 +41,10 @@ class Segment:
         self.members = 0
         """How many ports the switch has."""
         self.pending: set[str] = set()
-        self.port_addresses: dict[tuple[int, int], set[str]] = {}
-        self.reserved: dict[tuple[int, int], str] = {}
+        self.port_addresses: dict[Key, set[str]] = {}
+        self.shared: set[Key] = set()
+        """Addresses that several ports hold (`Port.held`)."""
+        self.reserved: dict[Key, str] = {}
         self.reserved_macs: dict[str, str] = {}
         self.port_macs: dict[str, set[str]] = {}
         self.special: set[str] = set()
@@ -48,9 +53,12 @@ class Segment:
         """DHCP_Options that ports of the switch use, with the number of ports."""
         self.reservations: set[str] = set()
         self.claims: Claims | None = None
-        self.bad_excludes: str | None = None
         self.settled_for: Any = None
         self._others: tuple[str, Claims] | None = None
+        self._claimants: dict[Key, int] = {}
+        """How many ports that are in `port_addresses` for an address do not hold it."""
+        self._stirred: set[Key] = set()
+        self._parsed: tuple[str, Cidr | None, Parsed] = ("", None, Parsed())
         self._split: tuple[tuple[str | None, str | None], tuple[str, str]] = ((None, None), ("", ""))
 
     @property
@@ -68,6 +76,18 @@ class Segment:
         if self._split[0] != whole:
             self._split = (whole, exclude_ips.split(whole[0] or "", whole[1]))
         return self._split[1]
+
+    def parsed(self, cidr: Cidr) -> Parsed:
+        """The operator's part of exclude_ips as ovn-northd reads it for that subnet: read when it has changed."""
+        theirs = self.theirs
+        if self._parsed[:2] != (theirs, cidr):
+            self._parsed = theirs, cidr, exclude_ips.parse(theirs, cidr.first, cidr.prefixlen)
+        return self._parsed[2]
+
+    def take_stirred(self) -> set[Key]:
+        """The addresses that several ports hold or held, and of whose ports one has changed since the last call."""
+        stirred, self._stirred = self._stirred, set()
+        return stirred
 
     @property
     def spaces(self) -> Iterator[Space]:
@@ -131,12 +151,8 @@ class Segment:
             return
         self._others = (theirs, claims)
         self.claims = claims
-        self.bad_excludes = None
         if self.v4 is not None:
-            cidr = self.v4.cidr
-            parsed = exclude_ips.parse(theirs, cidr.first, cidr.prefixlen)
-            self.bad_excludes = parsed.error
-            self.v4.set_others(claims.v4, parsed.ranges)
+            self.v4.set_others(claims.v4, self.parsed(self.v4.cidr).ranges)
         if self.v6 is not None:
             self.v6.set_others(claims.v6, ())
 
@@ -145,12 +161,18 @@ class Segment:
     def add_port(self, port: Port) -> None:
         self.members += 1
         macs, v4, v6 = port.own()
+        held = port.held
         for family, addresses in ((4, v4), (6, v6)):
             space = self.space(family)
             for address in addresses:
-                self.port_addresses.setdefault((family, address), set()).add(port.uuid)
+                key = family, address
+                self.port_addresses.setdefault(key, set()).add(port.uuid)
                 if space is not None:
                     space.hold(address)
+                if key not in held:
+                    count(self._claimants, key, +1)
+                elif len(self.port_addresses[key]) > 1:
+                    self._share(key)
         for mac in macs:
             self.port_macs.setdefault(mac, set()).add(port.uuid)
         if port.pending:
@@ -163,18 +185,32 @@ class Segment:
     def remove_port(self, port: Port) -> None:
         self.members -= 1
         macs, v4, v6 = port.own()
+        held = port.held
         for family, addresses in ((4, v4), (6, v6)):
             space = self.space(family)
             for address in addresses:
-                discard(self.port_addresses, (family, address), port.uuid)
+                key = family, address
+                discard(self.port_addresses, key, port.uuid)
                 if space is not None:
                     space.let_go(address)
+                if key not in held:
+                    count(self._claimants, key, -1)
+                elif key in self.shared:
+                    self._share(key)
         for mac in macs:
             discard(self.port_macs, mac, port.uuid)
         self.pending.discard(port.uuid)
         self.special.discard(port.uuid)
         for options in port.dhcp:
             count(self.dhcp, options, -1)
+
+    def _share(self, key: Key) -> None:
+        """One of the ports that hold this address came or left."""
+        if len(self.port_addresses.get(key, ())) - self._claimants.get(key, 0) > 1:
+            self.shared.add(key)
+        else:
+            self.shared.discard(key)
+        self._stirred.add(key)
 
     def add_reservation(self, r: Reservation, *, withheld: bool = False) -> None:
         self.reservations.add(r.name)
@@ -279,7 +315,7 @@ def discard(index: dict[Any, set[str]], key: Any, member: str) -> None:
             del index[key]
 
 
-def count(counts: dict[str, int], key: str, sign: int) -> None:
+def count(counts: dict[Any, int], key: Any, sign: int) -> None:
     number = counts.get(key, 0) + sign
     if number:
         counts[key] = number

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from ovnreserve.model import exclude_ips
 from ovnreserve.model.addresses import Cidr, parse_either
-from ovnreserve.model.ip import Subnet
+from ovnreserve.model.ip import Condition, Subnet
 from ovnreserve.plan.segment import Segment
 from ovnreserve.plan.world import World
 
 
-def describe_subnet(world: World, segment: Segment) -> Subnet | None:
-    """The Subnet of a switch; None if it has no CIDR. `exclude_ips` holds the operator's excludes only, not ours.
+def describe_subnet(world: World, segment: Segment, conditions: tuple[Condition, ...] = ()) -> Subnet | None:
+    """The Subnet of a switch with these conditions; None if it has no CIDR. `exclude_ips` holds the operator's excludes
+    only, not ours.
 
     used + available + excluded is what the CIDR holds: an address that a port or reservation has counts as used, else
     one that the operator excludes as excluded, else one that something else of the database has as used.
@@ -34,6 +35,7 @@ def describe_subnet(world: World, segment: Segment) -> Subnet | None:
         gateways=gateways,
         exclude_ips=tuple(exclude_ips.tokens(segment.theirs)),
         counts=counts,
+        conditions=conditions,
     )
 
 

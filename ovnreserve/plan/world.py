@@ -10,6 +10,7 @@ look-ups, and the cost of a change does not grow with the number of ports.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import chain
@@ -33,6 +34,7 @@ Rows = Mapping[str, Mapping[str, Any]]
 PORTS = "Logical_Switch_Port"
 SWITCHES = "Logical_Switch"
 _POOLS = pool_name("")
+_MAC_PREFIX = re.compile(r"\s*(?:0x)?0?([0-9a-f]{1,2}):(?:0x)?0?([0-9a-f]{1,2}):(?:0x)?0?([0-9a-f]{1,2})").match
 NOT_TOPOLOGY = frozenset({PORTS, SWITCHES, "NB_Global", "DNS"})
 
 
@@ -189,8 +191,12 @@ class World:
         return found.get(32), found.get(128)
 
     def mac_prefix(self) -> str:
+        """NB_Global options:mac_prefix as ovn-northd reads and rewrites it (measured: one digit, more octets, a 0x in
+        front are fine); "" while there is none.
+        """
         for row in self.tables.get("NB_Global", {}).values():
-            return str(row["options"].get("mac_prefix", "")).lower()
+            match = _MAC_PREFIX(str(row["options"].get("mac_prefix", "")).lower())
+            return ":".join(octet.zfill(2) for octet in match.groups()) if match else ""
         return ""
 
     def has_localnet(self, segment: Segment) -> bool:

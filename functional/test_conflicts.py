@@ -1,0 +1,269 @@
+"""Conflicts: whoever takes what is reserved is named, with switch and time, until it leaves; so is what is wrong with a
+subnet or the database.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sites import NETWORK, PREFIX
+from support import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sites import Answer, Site
+
+OTHER_MAC = "0a:00:00:00:00:77"
+SQUATTER = "squatter.default"
+
+
+def reserve(site: Site, **spec: Any) -> tuple[str, Answer]:
+    """A reservation of both families on a switch of its own."""
+    switch = site.switch(NETWORK, PREFIX)
+    answer = site.reserve(switch, **spec)
+    assert answer.result == "created", answer
+    return switch, answer
+
+
+def conflicted(site: Site, answer: Answer, what: str, switch: str, port: str = SQUATTER) -> None:
+    """The condition names what is taken, port, switch and time; so does a Warning event."""
+    holder = f"{what} is also held by logical switch port {port} on logical switch {switch}"
+    wait_until(lambda: holder in site.condition(answer.name, "Conflicted")["message"], what=holder)
+    condition = site.condition(answer.name, "Conflicted")
+    assert (condition["status"], condition["reason"]) == ("True", "AddressTaken")
+    assert re.search(rf"{re.escape(holder)} since \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ", condition["message"])
+    journalled(site, answer.name, "IP", "Warning", "Conflicted", holder)
+
+
+def resolved(site: Site, answer: Answer, what: str, switch: str, port: str = SQUATTER) -> None:
+    wait_until(lambda: site.condition(answer.name, "Conflicted")["status"] == "False", what="no conflict any more")
+    message = f"{what} is not held any more by logical switch port {port} on logical switch {switch}"
+    journalled(site, answer.name, "IP", "Normal", "ConflictResolved", message)
+
+
+def journalled(site: Site, name: str, *expected: str) -> None:
+    """(kind, type, reason, message) is in the journal, which is written when there is a moment for it."""
+    wait_until(lambda: expected in events(site, name), what=f"the event {expected}")
+
+
+def events(site: Site, name: str) -> list[tuple[str, str, str, str]]:
+    answer = site.client.get(f"/api/v1/events?fieldSelector=involvedObject.name%3D{name}")
+    return [(e["involvedObject"]["kind"], e["type"], e["reason"], e["message"]) for e in answer["items"]]
+
+
+# ---- every way to take an address or a MAC, and every way to leave it ----------------------------------------------
+
+WAYS = {
+    "a static IPv4 address": (f"{OTHER_MAC} {{v4}}", "{v4}"),
+    "one of several": (f"{OTHER_MAC} 10.16.0.77 {{v4}}/24", "{v4}"),
+    "a static IPv6 address": (f"{OTHER_MAC} {{v6}}", "{v6}"),
+    "an IPv6 address in another notation": (f"{OTHER_MAC} {{V6}}", "{v6}"),
+    "the MAC alone": ("{mac}", "MAC {mac}"),
+    "the MAC in upper case": ("{MAC} 10.16.0.77", "MAC {mac}"),
+    "the MAC, and an address from ovn-northd": ("{mac} dynamic", "MAC {mac}"),
+    "dynamic IPv4": ("dynamic {v4}", "{v4}"),
+    "dynamic IPv6": ("dynamic {v6}", "{v6}"),
+}
+LEAVES: dict[str, Callable[[Site, Answer], object]] = {
+    "deleted": lambda site, _answer: site.nb("lsp-del", SQUATTER),
+    "given another": lambda site, _answer: site.nb("lsp-set-addresses", SQUATTER, f"{OTHER_MAC} 10.16.0.88"),
+    "given none": lambda site, _answer: site.nb("lsp-set-addresses", SQUATTER),
+}
+
+
+def words(answer: Answer) -> dict[str, str]:
+    v6 = answer.v6.upper().replace("::", ":0:0:")
+    return {"v4": answer.v4, "v6": answer.v6, "V6": v6, "mac": answer.mac, "MAC": answer.mac.upper()}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_whatever_is_taken_is_named_with_port_switch_and_time_until_it_is_left(site: Site, way: str) -> None:
+    switch, answer = reserve(site)
+    addresses, what = (text.format(**words(answer)) for text in WAYS[way])
+    site.port(switch, addresses, name=SQUATTER)
+    conflicted(site, answer, what, switch)
+    site.nb("lsp-del", SQUATTER)
+    resolved(site, answer, what, switch)
+
+
+@pytest.mark.parametrize("leaves", LEAVES)
+def test_however_it_is_left_it_is_told(site: Site, leaves: str) -> None:
+    switch, answer = reserve(site)
+    site.port(switch, f"{OTHER_MAC} {answer.v4}", name=SQUATTER)
+    conflicted(site, answer, answer.v4, switch)
+    LEAVES[leaves](site, answer)
+    resolved(site, answer, answer.v4, switch)
+
+
+def test_a_port_that_only_may_use_the_address_is_named_as_that(site: Site) -> None:
+    switch, answer = reserve(site)
+    site.port(switch, "unknown", name=SQUATTER, port_security=json.dumps(f"{OTHER_MAC} {answer.v4}"))
+    what = f"{answer.v4} is also held by port_security of logical switch port {SQUATTER} on logical switch {switch}"
+    journalled(site, answer.name, "IP", "Warning", "Conflicted", what)
+
+
+def test_a_port_that_comes_from_another_switch_is_named_and_forgotten_when_it_goes_back(site: Site) -> None:
+    switch, answer = reserve(site)
+    other = site.switch("10.17.0.0/24")
+    site.port(other, f"{OTHER_MAC} {answer.v4}", name=SQUATTER)
+    assert site.condition(answer.name, "Conflicted")["status"] == "False"
+    uuid = site.row("Logical_Switch_Port", SQUATTER)["_uuid"]
+    move = ("remove", "logical_switch", other, "ports", uuid, "--", "add", "logical_switch", switch, "ports", uuid)
+    site.nb(*move)
+    conflicted(site, answer, answer.v4, switch)
+    site.nb("remove", "logical_switch", switch, "ports", uuid, "--", "add", "logical_switch", other, "ports", uuid)
+    resolved(site, answer, answer.v4, switch)
+
+
+def test_its_own_port_that_is_renamed_is_named_until_it_has_its_name_again(site: Site) -> None:
+    switch, answer = reserve(site)
+    site.port(switch, answer.addresses, name=answer.name)
+    assert site.condition(answer.name, "Conflicted")["status"] == "False"
+    site.nb("set", "logical_switch_port", answer.name, f"name={SQUATTER}")
+    for what in (answer.v4, answer.v6, f"MAC {answer.mac}"):
+        conflicted(site, answer, what, switch)
+    site.nb("set", "logical_switch_port", SQUATTER, f"name={answer.name}")
+    for what in (answer.v4, answer.v6, f"MAC {answer.mac}"):
+        resolved(site, answer, what, switch)
+
+
+def test_its_own_port_on_another_switch_is_told_and_no_conflict(site: Site) -> None:
+    switch, answer = reserve(site)
+    other = site.switch("10.17.0.0/24")
+    site.port(other, f"{OTHER_MAC} {answer.v4}", name=answer.name)
+    message = f"port {answer.name} is on logical switch {other}, the IP on {switch}"
+    journalled(site, answer.name, "IP", "Warning", "WrongSubnet", message)
+    bound = site.condition(answer.name, "Bound")
+    assert (bound["status"], bound["reason"], bound["message"]) == ("False", "WrongSubnet", message)
+    assert site.condition(answer.name, "Conflicted")["status"] == "False"
+    site.nb("lsp-del", answer.name)
+    wait_until(lambda: site.condition(answer.name, "Bound")["reason"] == "NoPort", what="forgotten")
+
+
+def test_a_dynamic_port_that_got_the_address_while_it_was_not_excluded_is_named_until_it_leaves(site: Site) -> None:
+    switch, answer = reserve(site, v4IpAddress="10.16.0.2")
+    site.daemon.pause()
+    try:
+        site.servers.nbctl("remove", "logical_switch", switch, "other_config", "exclude_ips")
+        add = ("lsp-add", switch, SQUATTER, "--", "lsp-set-addresses", SQUATTER, "dynamic")
+        site.servers.nbctl("--wait=sb", *add)
+    finally:
+        site.daemon.resume()
+    assert site.dynamic_addresses(SQUATTER).split()[1] == answer.v4
+    conflicted(site, answer, answer.v4, switch)
+    assert site.condition(answer.name, "Enforced")["reason"] == "Withheld"
+    site.nb("lsp-del", SQUATTER)
+    resolved(site, answer, answer.v4, switch)
+    wait_until(lambda: site.exclude_ips(switch) == answer.v4, what="excluded again")
+
+
+def test_each_squatter_has_its_own_time_and_the_conflict_lasts_until_the_last_has_left(site: Site) -> None:
+    switch, answer = reserve(site)
+    site.port(switch, f"{OTHER_MAC} {answer.v4}", name=SQUATTER)
+    conflicted(site, answer, answer.v4, switch)
+    first = site.condition(answer.name, "Conflicted")["message"]
+    site.port(switch, f"0a:00:00:00:00:78 {answer.v4}", name="another.default")
+    conflicted(site, answer, answer.v4, switch, "another.default")
+    assert first in site.condition(answer.name, "Conflicted")["message"]
+    site.nb("lsp-del", SQUATTER)
+    wait_until(lambda: SQUATTER not in site.condition(answer.name, "Conflicted")["message"], what="one left")
+    assert site.condition(answer.name, "Conflicted")["status"] == "True"
+    site.nb("lsp-del", "another.default")
+    resolved(site, answer, answer.v4, switch, "another.default")
+
+
+# ---- what is wrong with a subnet -----------------------------------------------------------------------------------
+
+
+def subnet_says(site: Site, switch: str, type_: str, *expected: str) -> str:
+    """The message of the Subnet's condition, once it has this status and reason."""
+
+    def found() -> dict[str, str]:
+        conditions = site.subnet(switch)["status"]["conditions"]
+        [condition] = [condition for condition in conditions if condition["type"] == type_]
+        return condition
+
+    wait_until(lambda: (found()["status"], found()["reason"]) == expected, what=f"{switch} {type_} {expected}")
+    return found()["message"]
+
+
+def test_two_ports_with_one_address_are_told_of_their_subnet(site: Site) -> None:
+    switch = site.switch(NETWORK, PREFIX)
+    subnet_says(site, switch, "Conflicted", "False", "NoConflict")
+    site.port(switch, f"{OTHER_MAC} 10.16.0.5 fd00:16::5", name="a")
+    site.port(switch, "0a:00:00:00:00:78 10.16.0.6 fd00:16::5", name="b")
+    what = f"fd00:16::5 is held by logical switch ports a and b on logical switch {switch}"
+    assert subnet_says(site, switch, "Conflicted", "True", "DuplicateAddress") == what
+    journalled(site, switch, "Subnet", "Warning", "DuplicateAddress", what)
+    described = site.command("describe", "subnet", switch).stdout
+    assert re.search(rf"Conflicted +True +DuplicateAddress +\S+ +{what}", described), described
+    assert re.search(rf"Warning +DuplicateAddress +\S+ +ovnreserved +{what}", described), described
+    assert f"message: {what}" in site.command("get", "subnet", switch, "-o", "yaml").stdout
+    site.nb("lsp-del", "a")
+    subnet_says(site, switch, "Conflicted", "False", "NoConflict")
+    journalled(site, switch, "Subnet", "Normal", "DuplicateResolved", f"not so any more: {what}")
+
+
+def test_what_ports_share_on_purpose_is_no_duplicate(site: Site) -> None:
+    switch = site.switch()
+    site.port(switch, f"{OTHER_MAC} 10.16.0.5", name="parent", port_security=json.dumps(f"{OTHER_MAC} 10.16.0.9"))
+    virtual = {"options:virtual-ip": "10.16.0.5"}
+    site.port(switch, "unknown", name="other-parent", port_security=json.dumps("0a:00:00:00:00:78 10.16.0.9"))
+    site.port(switch, "0a:00:00:00:00:79 10.16.0.5", name="vip", type="virtual", **virtual)
+    site.port(switch, "0a:00:00:00:00:80 10.16.0.5", name="off", enabled="false")
+    site.router(switch, "10.16.0.1/24")
+    subnet_says(site, switch, "Conflicted", "False", "NoConflict")
+    assert events(site, switch) == []
+
+
+def test_exclude_ips_that_ovn_northd_cannot_read_are_told_with_token_and_place(site: Site) -> None:
+    switch, answer = reserve(site)
+    subnet_says(site, switch, "ExcludeIPsRead", "True", "Read")
+    value = json.dumps(f"{answer.v4} 10.16.0.9 foo 10.16.0.11")
+    site.nb("set", "logical_switch", switch, f"other_config:exclude_ips={value}")
+    message = subnet_says(site, switch, "ExcludeIPsRead", "False", "BadExcludeIPs")
+    assert '"foo", character 11 of the operator\'s part' in message
+    assert '"foo 10.16.0.11"' in message
+    assert message.endswith("; what ovnreserve excludes stands in front of it, where it is read")
+    journalled(site, switch, "Subnet", "Warning", "BadExcludeIPs", message)
+    site.reserve(switch)  # our part grows, and nothing is said of that
+    assert subnet_says(site, switch, "ExcludeIPsRead", "False", "BadExcludeIPs") == message
+    value = json.dumps((site.exclude_ips(switch) or "").replace("foo ", ""))
+    site.nb("set", "logical_switch", switch, f"other_config:exclude_ips={value}")
+    subnet_says(site, switch, "ExcludeIPsRead", "True", "Read")
+    journalled(site, switch, "Subnet", "Normal", "ExcludeIPsRead", f"not so any more: {message}")
+    assert [reason for _kind, _type, reason, _message in events(site, switch)].count("BadExcludeIPs") == 1
+
+
+def test_a_subnet_that_is_changed_leaves_its_reservations_outside_and_says_so(site: Site) -> None:
+    switch, answer = reserve(site)
+    site.nb("set", "logical_switch", switch, "other_config:subnet=10.17.0.0/24")
+    message = f"{answer.v4} is outside of 10.17.0.0/24, which subnet {switch} is now"
+    journalled(site, answer.name, "IP", "Warning", "OutsideSubnet", message)
+    reserved = site.condition(answer.name, "Reserved")
+    assert (reserved["status"], reserved["reason"], reserved["message"]) == ("False", "OutsideSubnet", message)
+    site.nb("set", "logical_switch", switch, f"other_config:subnet={NETWORK}")
+    wait_until(lambda: site.condition(answer.name, "Reserved")["status"] == "True", what="it is back")
+    journalled(site, answer.name, "IP", "Normal", "SubnetBack", f"not so any more: {message}")
+
+
+def test_a_mac_prefix_that_is_ours_is_told_of_the_database_and_no_mac_is_given_from_it(site: Site) -> None:
+    switch = site.switch()
+    theirs = site.rows("NB_Global")[0]["options"]["mac_prefix"]
+    assert site.client.get("/apis/ovnreserve.io/v1/status")["findings"] == []
+    try:
+        site.nb("--wait=sb", "set", "nb_global", ".", 'options:mac_prefix="02:6f:76"')
+        [finding] = wait_until(lambda: site.client.get("/apis/ovnreserve.io/v1/status")["findings"], what="found")
+        assert finding["reason"] == "MacPrefixIsOurs"
+        assert f"Warning: {finding['message']}" in site.command("status").stdout.splitlines()
+        journalled(site, "NB_Global", "Database", "Warning", "MacPrefixIsOurs", finding["message"])
+        assert site.reserve(switch).mac.startswith("06:6f:76:")
+    finally:
+        site.nb("--wait=sb", "set", "nb_global", ".", f"options:mac_prefix={json.dumps(theirs)}")
+    wait_until(lambda: not site.client.get("/apis/ovnreserve.io/v1/status")["findings"], what="not so any more")
+    message = f"not so any more: {finding['message']}"
+    journalled(site, "NB_Global", "Database", "Normal", "MacPrefixChanged", message)
