@@ -127,6 +127,13 @@ def test_the_table_of_subnets():
     ]
 
 
+def test_the_wide_table_of_subnets_counts_what_is_in_quarantine():
+    wide = {**SUBNET, "status": {**SUBNET["status"], "v4quarantinedIPs": 3, "v6quarantinedIPs": 0}}
+    header, row = render.table("Subnet", [wide], wide=True).split("\n")
+    assert header.split()[11:] == ["V4QUARANTINED", "V6QUARANTINED", "AGE"]
+    assert row.split()[11:13] == ["3", "0"]
+
+
 def test_a_table_without_headers_and_with_kinds():
     assert render.table("IP", [IP], headers=False, full_names=True).startswith("ip.kubeovn.io/vm-1.default   10.16")
 

@@ -397,6 +397,7 @@ def test_a_subnet_is_rendered_with_exact_counts_of_any_size(v4: str, v6: str, bl
         name="net", uid="u", provider="ovn", vpc="lr0", v4=v4, v6=v6, gateways=("10.16.0.1", "fd00::1"),
         exclude_ips=("10.16.0.1", "10.16.0.5..10.16.0.9"), counts=(1, 2, 3, 2**64 - 5),
         conditions=(Condition("Conflicted", "False", "NoConflict", "nobody", "2026-01-01T00:00:00Z"),),
+        quarantined=(1, 2),
     )  # fmt: skip
     assert subnet.document() == {
         "apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": {"name": "net", "uid": "u"},
@@ -405,5 +406,6 @@ def test_a_subnet_is_rendered_with_exact_counts_of_any_size(v4: str, v6: str, bl
                  "provider": "ovn", "protocol": protocol, "vpc": "lr0"},
         "status": {"v4usingIPs": 1, "v4availableIPs": 2, "v6usingIPs": 3, "v6availableIPs": 18446744073709551611,
                    "conditions": [{"type": "Conflicted", "status": "False", "reason": "NoConflict",
-                                   "message": "nobody", "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
+                                   "message": "nobody", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+                   "v4quarantinedIPs": 1, "v6quarantinedIPs": 2},
     }  # fmt: skip

@@ -45,6 +45,22 @@ def test_each_address_counts_once_for_whoever_has_it_first() -> None:
     assert described(cloud, switch).counts == (2, 254 - 2 - 4, 0, 0)
 
 
+def test_what_was_released_a_short_while_ago_is_available_and_counted_by_itself() -> None:
+    cloud = Cloud()
+    switch = cloud.switch(v6="fd00::/64")
+    cloud.reserve(switch, v4="10.0.0.9", v6="fd00::9")
+    cloud.reserve(switch, "vm-2.default", v4="10.0.0.8", mac="02:6f:76:00:00:08")
+    assert described(cloud, switch).quarantined == (0, 0)
+    cloud.world.drop("vm-1.default", quarantined_at=100.0)
+    cloud.world.drop("vm-2.default", quarantined_at=101.0)
+    found = described(cloud, switch)
+    assert found.quarantined == (2, 1)
+    assert found.counts == (0, 254, 0, 2**64 - 1)
+    assert cloud.world.end_quarantine(99.0) == set()
+    assert cloud.world.end_quarantine(100.0) == {switch}
+    assert described(cloud, switch).quarantined == (1, 0)
+
+
 def test_gateways_are_the_router_ports_addresses_within_the_subnet_ipv4_first() -> None:
     cloud = Cloud()
     switch = cloud.switch(v6="fd00::/64", ids={"ovnreserve/provider": "net1.default.ovn"})

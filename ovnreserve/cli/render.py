@@ -45,7 +45,11 @@ _WIDE = {
         ("POD", "spec.podName"),
         ("AGE", "@age"),
     ),
-    "Subnet": (("AGE", "@age"),),
+    "Subnet": (
+        ("V4QUARANTINED", "status.v4quarantinedIPs"),
+        ("V6QUARANTINED", "status.v6quarantinedIPs"),
+        ("AGE", "@age"),
+    ),
 }
 # How a word within a field's name is written in a description: v4IpAddress is `V4 IP Address`.
 _WORDS = {"ip": "IP", "ips": "IPs", "mac": "MAC", "macs": "MACs", "cidr": "CIDR", "vpc": "VPC", "id": "ID"}

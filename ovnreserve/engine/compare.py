@@ -93,7 +93,7 @@ def compare_stores(
             return None
         points.reached(Point.COMPARED)
     for r in verdicts.drops:
-        world.drop(r.name)
+        world.drop(r.name, None if r.name in verdicts.superseded else now)
     for r in paced(verdicts.puts, world.beat):
         world.put(r)
     if names is None:

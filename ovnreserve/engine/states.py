@@ -142,6 +142,7 @@ class States:
         if self._ledger.is_complete and self._ledger.published != self._ledger.vector:
             self._tasks.publish_revision()
         self._publisher.changed(names | self._world.homeless())
+        self._publisher.subnets_changed(self._world.quarantines)
         self._publisher.compared()
         self._settlement.soon()
         self._published.revision = dict(self._ledger.vector)

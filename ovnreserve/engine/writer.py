@@ -305,6 +305,7 @@ class Engine:
         for request, ticket, index in arrived:
             if isinstance(request, Refresh):
                 self._events.note(*self._publisher.take_remarks())
+                self._end_quarantine(time.time())
                 self._publisher.publish_subnets()
                 self._inbox.reply(ticket, index, Answer("refreshed"))
             elif isinstance(request, Settle):
@@ -312,6 +313,10 @@ class Engine:
                 self._inbox.reply(ticket, index, Answer("settled") if settled else Answer("error", refused=_UNSETTLED))
             else:
                 self._queue.waiting.append(Work(request.name, self._planner(request), ticket, index))
+
+    def _end_quarantine(self, wall: float) -> None:
+        """Let what was released long enough ago be as free as the rest."""
+        self._publisher.subnets_changed(self.world.end_quarantine(wall - self._quarantine, wall))
 
     def _planner(self, request: Apply | Create | Patch | Scale | Delete) -> Callable[[Context], Plan]:
         world = self.world
@@ -353,7 +358,7 @@ class Engine:
         if not waiting:
             return
         wall = time.time()
-        self.world.end_quarantine(wall - self._quarantine, wall)
+        self._end_quarantine(wall)
         self.published.busy_at = now
         batch = Batch(self.world)
         for _ in paced(range(min(len(waiting), MAX_BATCH)), self._beat):

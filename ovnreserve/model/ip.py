@@ -353,9 +353,12 @@ class Subnet(msgspec.Struct, frozen=True, kw_only=True):
     exclude_ips: tuple[str, ...]
     counts: tuple[int, int, int, int]
     conditions: tuple[Condition, ...] = ()
+    quarantined: tuple[int, int]
 
     def document(self) -> dict[str, Any]:
-        """`counts` are V4USED, V4AVAILABLE, V6USED, V6AVAILABLE."""
+        """`counts` are V4USED, V4AVAILABLE, V6USED, V6AVAILABLE; `quarantined` are how many of each family's available
+        ones were released a short while ago.
+        """
         protocol = "Dual" if self.v4 and self.v6 else "IPv6" if self.v6 else "IPv4"
         return {
             "apiVersion": API_VERSION,
@@ -375,5 +378,7 @@ class Subnet(msgspec.Struct, frozen=True, kw_only=True):
                 "v6usingIPs": self.counts[2],
                 "v6availableIPs": self.counts[3],
                 "conditions": [msgspec.to_builtins(condition) for condition in self.conditions],
+                "v4quarantinedIPs": self.quarantined[0],
+                "v6quarantinedIPs": self.quarantined[1],
             },
         }

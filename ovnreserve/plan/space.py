@@ -127,10 +127,11 @@ class Space:
         if is_older:  # what was taken back, or the clock was set back
             self._quarantine = dict(sorted(self._quarantine.items(), key=itemgetter(1)))
 
-    def end_quarantine(self, before: float, now: float = inf) -> None:
-        """Let addresses go that were released before that time. The oldest stand first, so this stops early. A time
-        in the future, as there is once the clock was set back, counts as now.
+    def end_quarantine(self, before: float, now: float = inf) -> bool:
+        """Let addresses go that were released before that time; were there any? The oldest stand first, so this stops
+        early. A time in the future, as there is once the clock was set back, counts as now.
         """
+        many = len(self._quarantine)
         if self._quarantine and next(reversed(self._quarantine.values())) > now:
             self._quarantine = {address: min(since, now) for address, since in self._quarantine.items()}
         while self._quarantine:
@@ -139,6 +140,7 @@ class Space:
                 break
             del self._quarantine[address]
             self._give_back(address)
+        return len(self._quarantine) < many
 
     @property
     def quarantined(self) -> Mapping[int, float]:

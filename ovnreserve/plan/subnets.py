@@ -14,7 +14,8 @@ def describe_subnet(world: World, segment: Segment, conditions: tuple[Condition,
     only, not ours.
 
     used + available + excluded is what the CIDR holds: an address that a port or reservation has counts as used, else
-    one that the operator excludes as excluded, else one that something else of the database has as used.
+    one that the operator excludes as excluded, else one that something else of the database has as used. What is in
+    quarantine is available: it is chosen when nothing else is left, and may be given at any time.
     """
     world.settled(segment)
     if segment.v4 is None and segment.v6 is None:
@@ -36,6 +37,10 @@ def describe_subnet(world: World, segment: Segment, conditions: tuple[Condition,
         exclude_ips=tuple(exclude_ips.tokens(segment.theirs)),
         counts=counts,
         conditions=conditions,
+        quarantined=(
+            len(segment.v4.quarantined) if segment.v4 is not None else 0,
+            len(segment.v6.quarantined) if segment.v6 is not None else 0,
+        ),
     )
 
 

@@ -11,7 +11,7 @@ look-ups, and the cost of a change does not grow with the number of ports.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import chain
 from math import inf
@@ -437,6 +437,11 @@ class World:
                 self._quarantines.add(r.switch)
             segment.remove_reservation(r, quarantined_at)
 
+    @property
+    def quarantines(self) -> Collection[str]:
+        """The switches that may have addresses in quarantine."""
+        return self._quarantines
+
     def quarantined(self, r: Resource) -> list[tuple[int, int, float]]:
         """(family, address, since) of the reservation's addresses that are in quarantine."""
         if not isinstance(r, Reservation):
@@ -458,15 +463,20 @@ class World:
             space.quarantine(address, since)
             self._quarantines.add(switch)
 
-    def end_quarantine(self, before: float, now: float = inf) -> None:
-        """Let addresses be chosen again that were released before that time; what was in the future, was now."""
+    def end_quarantine(self, before: float, now: float = inf) -> set[str]:
+        """Let addresses be chosen again that were released before that time; what was in the future, was now. The
+        switches of which some were.
+        """
+        ended: set[str] = set()
         for switch in list(self._quarantines):
             segment = self.segments.get(switch)
             spaces = list(segment.spaces) if segment is not None else []
             for space in spaces:
-                space.end_quarantine(before, now)
+                if space.end_quarantine(before, now):
+                    ended.add(switch)
             if not any(space.quarantined for space in spaces):
                 self._quarantines.discard(switch)
+        return ended
 
 
 def _shape(switch: Switch) -> tuple[Any, ...]:
