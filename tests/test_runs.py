@@ -89,6 +89,13 @@ def test_runs_in_a_window_are_the_runs_of_the_members_in_the_window(members, spa
     assert runs_of(members).count_in(first, last) == len(inside)
 
 
+@given(sets, spans)
+def test_gaps_are_the_runs_of_what_is_absent_highest_first(members, span):
+    first, last = span
+    absent = frozenset(number for number in range(first, last + 1) if number not in members)
+    assert list(runs_of(members).gaps_down(first, last)) == list(runs_of(absent))[::-1]
+
+
 @given(st.lists(spans))
 def test_runs_made_at_once_are_those_made_one_after_the_other(given_spans):
     runs = Runs()
@@ -103,6 +110,7 @@ def test_an_empty_window_has_nothing_in_it():
     assert runs.highest_absent(4, 3) is None
     assert runs.lowest_absent(4, 3) is None
     assert list(runs.runs_in(8, 6)) == []
+    assert list(runs.gaps_down(4, 3)) == []
 
 
 def test_a_run_that_ends_before_it_begins_is_refused_and_changes_nothing():
@@ -145,6 +153,8 @@ def test_thousands_of_runs_are_kept_in_order_through_random_changes():
             absent = [number for number in range(first, last + 1) if number not in numbers]
             assert runs.highest_absent(first, last) == max(absent, default=None)
             assert runs.lowest_absent(first, last) == min(absent, default=None)
+            gaps = list(runs.gaps_down(first, last))
+            assert [n for start, end in reversed(gaps) for n in range(start, end + 1)] == absent
     assert [n for start, end in runs for n in range(start, end + 1)] == sorted(numbers)
     for number in sorted(numbers):
         runs.remove(number)

@@ -256,6 +256,15 @@ def test_one_in_quarantine_is_chosen_before_none_and_the_one_released_first() ->
     assert space.choose() == parse_v4("10.0.0.2")
 
 
+def test_what_eui64_could_make_is_not_chosen_when_it_was_given_and_released_either() -> None:
+    space = space_of("fd00::/64")
+    address = parse_v6("fd00::200:ff:fe00:1")
+    space.hold(address)
+    space.let_go(address, 100.0)
+    assert dict(space.quarantined) == {address: 100.0}
+    assert space.choose([(address, address)]) is None
+
+
 def test_a_time_in_the_future_counts_as_now_once_the_clock_was_set_back() -> None:
     space = space_of("10.0.0.0/24")
     for octet, released in ((4, 9000.0), (5, 100.0), (6, 101.0)):

@@ -36,6 +36,7 @@ from ovnreserve.api.http import (
     waiting,
 )
 from ovnreserve.api.owners import Owners, owner_document, owner_request
+from ovnreserve.api.questions import Questions
 from ovnreserve.engine import (
     Answer,
     Apply,
@@ -53,7 +54,6 @@ from ovnreserve.model.documents import read_metadata, timestamp
 from ovnreserve.model.errors import (
     BadRequest,
     Conflict,
-    FieldError,
     NotFound,
     OutcomeUnknown,
     Refused,
@@ -99,6 +99,7 @@ class Api:
         self._copying = asyncio.Lock()
         self._published = engine.published
         self._desk = Desk(engine)
+        self._questions = Questions(self._desk)
         self._ledger = ledger
         self._remote = remote
         self._started = time.monotonic()
@@ -112,6 +113,7 @@ class Api:
             "/apis/ovnreserve.io/v1/bulk": Resource(POST=self._bulk),
             "/apis/ovnreserve.io/v1/backup": Resource(GET=self._backup),
             "/apis/ovnreserve.io/v1/status": Resource(GET=self._status),
+            "/apis/ovnreserve.io/v1/suggest": Resource(GET=self._questions.suggest),
             f"{group}/subnets": Resource(turns=turns, GET=self._subnets),
             f"{group}/subnets/{{name}}": Resource(GET=self._subnet),
             "/api/v1/events": Resource(GET=self._events),
@@ -255,11 +257,7 @@ class Api:
         if not found:
             raise NotFound.of("subnets", name)
         if len(found) > 1:
-            uuids = ", ".join(subnet.uid for subnet in found)
-            what = f"ambiguous: {len(found)} logical switches have this name: {uuids}"
-            causes = (FieldError("FieldValueDuplicate", "metadata.name", what),)
-            message = f'subnets.kubeovn.io "{shown(name)}" is {what}'
-            raise Conflict(message, kind="subnets", name=name, causes=causes)
+            raise Conflict.ambiguous(name, [subnet.uid for subnet in found])
         return big_json(found[0].document())
 
     async def _refresh(self) -> None:

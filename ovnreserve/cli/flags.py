@@ -34,6 +34,11 @@ class Options:
         self.ignore_not_found = False
         self.condition = ""  # wait --for
         self.dry_run = False
+        self.subnet = ""
+        self.count: int | None = None
+        self.contiguous = False
+        self.family: int | None = None
+        self.explain = ""
 
 
 def _text(value: str) -> str:
@@ -52,6 +57,18 @@ def _barrier(value: str) -> str:
     if value not in ("none", "sb"):
         raise ValueError("must be none or sb")
     return value
+
+
+def _number(value: str) -> int:
+    if not (value.isascii() and value.removeprefix("-").isdecimal()) or len(value) > 18:
+        raise ValueError(f'strconv.ParseInt: parsing "{value}": invalid syntax')
+    return int(value)
+
+
+def _family(value: str) -> int:
+    if value not in ("4", "6"):
+        raise ValueError("must be 4 or 6")
+    return int(value)
 
 
 class Flag:
@@ -129,6 +146,18 @@ COMMANDS = {
             "timeout": Flag(
                 "timeout", "30s", durations.parse, "0 checks once, less than 0 waits a week (default 30s)."
             ),
+        },
+    ),
+    "suggest": Command(
+        "--subnet=NAME [-n N] | --subnet=NAME --explain=ADDRESS",
+        "Name addresses of a subnet that are free, or say why one is not.",
+        {
+            "subnet": Flag("subnet", "NAME", _text, "The subnet."),
+            "count": Flag("count", "N", _number, "How many addresses (default 1, at most 65536).", "n"),
+            "contiguous": Flag("contiguous", "", _boolean, "Addresses without a gap between them."),
+            "family": Flag("family", "4|6", _family, "IPv4 or IPv6 (default IPv4 where the subnet has it)."),
+            "explain": Flag("explain", "ADDRESS", _text, "Say why the address is not free; exit status 1 if so."),
+            "output": Flag("output", "json", _text, "The format (default one address a line).", "o"),
         },
     ),
     "backup": Command("FILE|-", "Write a copy of the daemon's ledger to a file, or to standard output.", {}),

@@ -96,6 +96,10 @@ def _command(name: str) -> Callable[[Options, Client, Report], None]:
         from ovnreserve.cli import waiting
 
         return waiting.wait
+    if name == "suggest":
+        from ovnreserve.cli import suggesting
+
+        return suggesting.suggest
     if name in ("backup", "restore"):
         from ovnreserve.cli import backup
 

@@ -2,15 +2,16 @@
 
 `writer.Engine` is its loop. `inbox` and `queue`: what waits (`work`). `tasks`: what others did becomes work of ours.
 `commits`: one `batch` after the other, and what it may come to. `barrier`: waiting for ovn-northd. `states`: what the
-daemon is, and when it has to `compare` the stores. `points`: where the process may die. `settlement`, `events`: what is
-written down afterwards. `publisher`: what readers see (`published`).
+daemon is, and when it has to `compare` the stores. `looks`: questions about the world. `points`: where the process may
+die. `settlement`, `events`: what is written down afterwards. `publisher`: what readers see (`published`).
 """
 
 from ovnreserve.engine.published import Published, document
-from ovnreserve.engine.work import Answer, Apply, Create, Delete, Refresh, Request, Settle, Ticket
+from ovnreserve.engine.work import Answer, Apply, Create, Delete, Look, Refresh, Request, Settle, Ticket
 from ovnreserve.engine.writer import Engine
 from ovnreserve.ledger.ledger import Entry
 from ovnreserve.plan.owners import Scale
+from ovnreserve.plan.suggest import explain, suggest
 from ovnreserve.plan.update import Patch
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Delete",
     "Engine",
     "Entry",
+    "Look",
     "Patch",
     "Published",
     "Refresh",
@@ -28,4 +30,6 @@ __all__ = [
     "Settle",
     "Ticket",
     "document",
+    "explain",
+    "suggest",
 ]

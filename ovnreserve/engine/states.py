@@ -58,6 +58,8 @@ class States:
         on_state: Callable[[str], None],
     ) -> None:
         self.compare_at = float("inf")
+        self.has_compared = False
+        """Is the world known, as it is now or was when the database was last seen?"""
         self._world = world
         self._ledger = ledger
         self._northbound = northbound
@@ -101,6 +103,7 @@ class States:
                 self._set_state("syncing")  # and nothing is decided
                 return
             self._compared = dumps
+            self.has_compared = True
             self._commits.must_compare = False
             self.compare_at = time.monotonic() + COMPARE_EVERY
             self._publisher.publish()  # who is told that it is active finds everything
@@ -147,6 +150,11 @@ class States:
         self._settlement.soon()
         self._published.revision = dict(self._ledger.vector)
         return True
+
+    @property
+    def problem(self) -> str:
+        """Why the database is not seen, or not worked with; "" where nothing is known of that."""
+        return self._published.problem or self._northbound.last_error
 
     def look_at(self, tables: Collection[str], records: set[str]) -> None:
         """Rows of these tables have changed, and the records of these names."""

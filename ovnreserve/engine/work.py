@@ -12,6 +12,7 @@ from ovnreserve.model.resource import Resource
 from ovnreserve.plan.outcome import Context, Plan
 from ovnreserve.plan.owners import Scale
 from ovnreserve.plan.update import Patch
+from ovnreserve.plan.world import World
 
 
 class Apply(NamedTuple):
@@ -52,16 +53,28 @@ class Settle(NamedTuple):
     name: str = ""
 
 
-Request = Apply | Create | Patch | Scale | Delete | Refresh | Settle
+class Look(NamedTuple):
+    """Ask the world something. It is answered in the engine's next turn, whatever is under way. The question changes
+    nothing, and may raise Refused.
+    """
+
+    question: Callable[[World], Any]
+    name: str = ""
+
+
+Request = Apply | Create | Patch | Scale | Delete | Refresh | Settle | Look
 
 
 class Answer(NamedTuple):
-    """What a request came to: created, configured, unchanged or deleted, and the resource; or why it was refused."""
+    """What a request came to: created, configured, unchanged or deleted, and the resource; or why it was refused.
+    `found` is what a Look has found.
+    """
 
     result: str
     resource: Resource | None = None
     warnings: tuple[str, ...] = ()
     refused: Refused | None = None
+    found: Any = None
 
 
 class Ticket:

@@ -26,6 +26,7 @@ from ovnreserve.engine.batch import Batch
 from ovnreserve.engine.commits import PATIENCE, Commits, unavailable
 from ovnreserve.engine.events import Events
 from ovnreserve.engine.inbox import Inbox
+from ovnreserve.engine.looks import look
 from ovnreserve.engine.points import Point
 from ovnreserve.engine.published import Published
 from ovnreserve.engine.publisher import Publisher
@@ -33,7 +34,7 @@ from ovnreserve.engine.queue import Queue
 from ovnreserve.engine.settlement import Settlement
 from ovnreserve.engine.states import States
 from ovnreserve.engine.tasks import Tasks
-from ovnreserve.engine.work import Answer, Apply, Create, Delete, Refresh, Request, Settle, Ticket, Work
+from ovnreserve.engine.work import Answer, Apply, Create, Delete, Look, Refresh, Request, Settle, Ticket, Work
 from ovnreserve.ledger.backup import copy_ledger
 from ovnreserve.ledger.ledger import Entry, Ledger, read_journal
 from ovnreserve.model.errors import OutcomeUnknown, Refused, Unavailable, shown
@@ -82,6 +83,8 @@ class Engine:
         beat_every: float = IDLE,
     ) -> None:
         self.published = Published()
+        self.quarantine = quarantine
+        """Seconds for which a released address is not chosen while another is free."""
         self.ended = False
         """Nobody takes requests any more."""
         self.world = World(beat, keep_vm_ip=keep_vm_ip)
@@ -90,7 +93,6 @@ class Engine:
         self._beat_every = beat_every
         self._ledger = ledger
         self._northbound = northbound
-        self._quarantine = quarantine
         self._random = random or Random(SystemRandom().getrandbits(256))  # noqa: S311 - uids and MACs are no secrets
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = threading.Event()
@@ -308,6 +310,9 @@ class Engine:
                 self._end_quarantine(time.time())
                 self._publisher.publish_subnets()
                 self._inbox.reply(ticket, index, Answer("refreshed"))
+            elif isinstance(request, Look):
+                self._end_quarantine(time.time())
+                self._inbox.reply(ticket, index, look(request, self.world, self._states))
             elif isinstance(request, Settle):
                 settled = self._settlement.write()
                 self._inbox.reply(ticket, index, Answer("settled") if settled else Answer("error", refused=_UNSETTLED))
@@ -316,7 +321,7 @@ class Engine:
 
     def _end_quarantine(self, wall: float) -> None:
         """Let what was released long enough ago be as free as the rest."""
-        self._publisher.subnets_changed(self.world.end_quarantine(wall - self._quarantine, wall))
+        self._publisher.subnets_changed(self.world.end_quarantine(wall - self.quarantine, wall))
 
     def _planner(self, request: Apply | Create | Patch | Scale | Delete) -> Callable[[Context], Plan]:
         world = self.world

@@ -21,6 +21,7 @@ They quote what strangers wrote, in requests and in the database, so each is one
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Collection
 from typing import Any, ClassVar, Final, NamedTuple
 
 GROUP = "kubeovn.io"
@@ -177,6 +178,13 @@ class Conflict(Refused):
     def over(cls, name: str, field: str, what: str, kind: str = "ips") -> Conflict:
         message = f'Operation cannot be fulfilled on {kind}.{group_of(kind)} "{name}": {field}: {what}'
         return cls(message, kind=kind, name=name, causes=(FieldError("FieldValueDuplicate", field, what),))
+
+    @classmethod
+    def ambiguous(cls, name: str, uuids: Collection[str]) -> Conflict:
+        """Several logical switches have the name of a subnet."""
+        what = f"ambiguous: {len(uuids)} logical switches have this name: {', '.join(uuids)}"
+        causes = (FieldError("FieldValueDuplicate", "metadata.name", what),)
+        return cls(f'subnets.{GROUP} "{shown(name)}" is {what}', kind="subnets", name=name, causes=causes)
 
 
 class NoAvailableAddress(Conflict):

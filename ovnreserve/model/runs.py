@@ -124,6 +124,19 @@ class Runs:
         candidate = first if run is None else run[1] + 1
         return candidate if candidate <= last else None
 
+    def gaps_down(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """The gaps between the runs from `first` to `last`, highest first, cut off at these two."""
+        top = last
+        for start in self._firsts.down_from(last):
+            end = self._lasts[start]
+            if first <= top and end < top:
+                yield max(first, end + 1), top
+            top = min(top, start - 1)
+            if end < first or top < first:
+                return
+        if first <= top:
+            yield first, top
+
     def runs_in(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """The runs between `first` and `last`, lowest first, cut off at these two."""
         for start, end in self._overlapping(first, last):
@@ -213,6 +226,15 @@ class _Sorted:
             if found:
                 return bucket[found - 1]
         return self._highest[at - 1] if at else None
+
+    def down_from(self, number: int) -> Iterator[int]:
+        """Those that are not above `number`, highest first."""
+        at = bisect_left(self._highest, number)
+        if at < len(self._highest):
+            bucket = self._buckets[at]
+            yield from reversed(bucket[: bisect_right(bucket, number)])
+        for bucket in reversed(self._buckets[:at]):
+            yield from reversed(bucket)
 
     def between(self, first: int, last: int) -> Iterator[int]:
         """Those from `first` to `last`, lowest first."""

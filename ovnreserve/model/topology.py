@@ -218,6 +218,26 @@ def switch_of(uuid: str, row: Mapping[str, Any]) -> Switch:
     )
 
 
+def auto_ranges(text: str, family: int) -> list[tuple[int, int]]:
+    """The ranges of one family that `external_ids:ovnreserve/auto` names: `a..b` or `a`, several of them separated by
+    spaces, of either family. ValueError for anything else, since to ignore it would be to choose where the operator
+    wants none chosen.
+    """
+    ranges = []
+    for word in text.split():
+        first, dots, last = word.partition("..")
+        low, high = parse_either(first), parse_either(last if dots else first)
+        if low[0] is not None and high[0] is not None and low[0] <= high[0]:
+            ranges += [(low[0], high[0])] if family == 4 else []
+        elif low[1] is not None and high[1] is not None and low[1] <= high[1]:
+            ranges += [(low[1], high[1])] if family == 6 else []
+        else:
+            raise ValueError(
+                f'its external_ids:{AUTO_RANGE} has "{word}", which is neither ADDRESS nor ADDRESS..ADDRESS'
+            )
+    return ranges
+
+
 def _ipv6_prefix(text: str | None) -> Cidr | None:
     """ovn-northd takes a /64, or an address whose lower half it masks off; nothing else (facts: IPv6)."""
     if not text:

@@ -16,12 +16,12 @@ not, since it is made at the other end of the subnet, unless what is free is so 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from ovnreserve.model.addresses import eui64_mac, format_v4, format_v6, is_eui64, parse_either
+from ovnreserve.model.addresses import eui64_mac, format_v4, format_v6, is_eui64
 from ovnreserve.model.errors import (
     AlreadyExists,
     Conflict,
@@ -34,13 +34,14 @@ from ovnreserve.model.names import DEFAULT_PROVIDER, SUBDOMAIN_RULE, is_port_nam
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import State
 from ovnreserve.model.steps import MembersUnchanged, PortUnchanged, PutRecord, Step, WriteAddresses
-from ovnreserve.model.topology import AUTO_RANGE, Port
+from ovnreserve.model.topology import Port, auto_ranges
 from ovnreserve.plan.bind import given, seen
 from ovnreserve.plan.holders import check_adoptable, check_free, check_mac
 from ovnreserve.plan.identity import Identity, contradiction
 from ovnreserve.plan.macs import choose_mac
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
 from ovnreserve.plan.segment import Segment
+from ovnreserve.plan.space import Space
 from ovnreserve.plan.update import plan_update
 from ovnreserve.plan.world import World
 
@@ -225,20 +226,27 @@ def _outside(world: World, segment: Segment, wanted: Wanted) -> Iterable[FieldEr
         if space is None:
             yield FieldError.invalid(f"spec.{field}", shown, f"subnet {wanted.subnet} has no {title} CIDR")
             continue
-        first, last = space.cidr.hosts
-        if address not in space.cidr:
-            yield FieldError.invalid(f"spec.{field}", shown, f"must be within {space.cidr}")
-        elif address < first:
-            what = "network" if family == 4 else "Subnet-Router anycast"
-            yield FieldError.invalid(f"spec.{field}", shown, f"is the {what} address of {space.cidr}")
-        elif address > last:
-            yield FieldError.invalid(f"spec.{field}", shown, f"is the broadcast address of {space.cidr}")
-        elif family == 6 and address not in has and is_eui64(address) and eui64_mac(address)[:8] == world.mac_prefix():
-            why = (
-                f"is what ovn-northd makes of MAC {eui64_mac(address)}, which it may choose for any port "
-                "(NB_Global options:mac_prefix)"
-            )
+        why = unfit(world, space, address, has)
+        if why:
             yield FieldError.invalid(f"spec.{field}", shown, why)
+
+
+def unfit(world: World, space: Space, address: int, has: Collection[int] = ()) -> str:
+    """Why nobody may be given the address, whoever holds it, or "". `has` are addresses that a port has already."""
+    cidr = space.cidr
+    first, last = cidr.hosts
+    if address not in cidr:
+        return f"must be within {cidr}"
+    if address < first:
+        return f"is the {'network' if cidr.bits == 32 else 'Subnet-Router anycast'} address of {cidr}"
+    if address > last:
+        return f"is the broadcast address of {cidr}"
+    if cidr.bits == 128 and address not in has and is_eui64(address) and eui64_mac(address)[:8] == world.mac_prefix():
+        return (
+            f"is what ovn-northd makes of MAC {eui64_mac(address)}, which it may choose for any port "
+            "(NB_Global options:mac_prefix)"
+        )
+    return ""
 
 
 # ---- adopt ---------------------------------------------------------------------------------------------------------
@@ -378,18 +386,8 @@ def _pending(segment: Segment, own: Port | None) -> int:
 
 
 def _auto_ranges(wanted: Wanted, text: str, family: int) -> list[tuple[int, int]]:
-    """`external_ids:ovnreserve/auto`: `a..b` or `a`, several of them separated by spaces, of either family. Raises
-    Invalid for anything else, since to ignore it would be to choose where the operator wants none chosen.
-    """
-    ranges = []
-    for word in text.split():
-        first, dots, last = word.partition("..")
-        low, high = parse_either(first), parse_either(last if dots else first)
-        if low[0] is not None and high[0] is not None and low[0] <= high[0]:
-            ranges += [(low[0], high[0])] if family == 4 else []
-        elif low[1] is not None and high[1] is not None and low[1] <= high[1]:
-            ranges += [(low[1], high[1])] if family == 6 else []
-        else:
-            why = f'its external_ids:{AUTO_RANGE} has "{word}", which is neither ADDRESS nor ADDRESS..ADDRESS'
-            raise Invalid.because(wanted.name, [FieldError.invalid("spec.subnet", wanted.subnet, why)])
-    return ranges
+    """What the operator set of where to choose. Raises Invalid where that cannot be read."""
+    try:
+        return auto_ranges(text, family)
+    except ValueError as error:
+        raise Invalid.because(wanted.name, [FieldError.invalid("spec.subnet", wanted.subnet, str(error))]) from None

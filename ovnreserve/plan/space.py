@@ -19,8 +19,9 @@ exclude merges into few ranges.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import merge
+from itertools import chain
 from math import inf
 from operator import itemgetter
 from typing import Final
@@ -150,6 +151,10 @@ class Space:
     def infrastructure_holder(self, address: int) -> str | None:
         return self._infrastructure.get(address)
 
+    def is_excluded(self, address: int) -> bool:
+        """Does the operator exclude it, whoever holds it?"""
+        return address in self._operator
+
     # ---- choosing --------------------------------------------------------------------------------------------------
 
     def window(self) -> tuple[int, int]:
@@ -165,15 +170,46 @@ class Space:
         """The highest free address of the pool, if there is one; else the highest that is in no pool, within the ranges
         if there are any. One in quarantine only if nothing else is left.
         """
-        lowest, highest = (self._first, self._last) if pool else self._window
-        windows = [(max(first, lowest), min(last, highest)) for first, last in pool or ranges] or [self._window]
+        windows = self._within(ranges, pool)
         for first, last in sorted(windows, key=itemgetter(1), reverse=True):
             address = self._highest_free(first, last, pooled=bool(pool))
             if address is not None:
                 return address
-        # The oldest stand first.
-        inside = (a for a in self._quarantine if any(first <= a <= last for first, last in windows))
-        return next((a for a in inside if pool or a not in self._pools), None)
+        return next(self._rested(windows, pooled=bool(pool)), None)
+
+    def choosable(self, ranges: Sequence[tuple[int, int]] = (), *, rested: bool = False) -> Iterator[tuple[int, int]]:
+        """The runs of addresses that `choose` would give one after the other outside of pools, highest first; with
+        `rested` those in quarantine count as free. The cost is that of the runs that are taken from it, but with
+        `rested` that of all.
+        """
+        windows = Runs((first, last) for first, last in self._within(ranges) if first <= last)
+        gaps: Iterable[tuple[int, int]] = chain.from_iterable(
+            self.taken.gaps_down(first, last) for first, last in reversed(list(windows))
+        )
+        if rested:
+            resting = ((address, address) for address in self._quarantine if address in windows)
+            gaps = reversed(list(Runs([*gaps, *resting])))
+        for first, last in chain.from_iterable(self._pools.gaps_down(first, last) for first, last in gaps):
+            yield from ((first, last),) if self.cidr.bits == 32 else without_eui64(first, last)
+
+    def rested(self, ranges: Sequence[tuple[int, int]] = ()) -> Iterator[int]:
+        """What `choose` would give after these: the addresses in quarantine, the oldest first."""
+        return self._rested(self._within(ranges), pooled=False)
+
+    def _within(
+        self, ranges: Iterable[tuple[int, int]], pool: Iterable[tuple[int, int]] = ()
+    ) -> list[tuple[int, int]]:
+        lowest, highest = (self._first, self._last) if pool else self._window
+        return [(max(first, lowest), min(last, highest)) for first, last in pool or ranges] or [self._window]
+
+    def _rested(self, windows: list[tuple[int, int]], *, pooled: bool) -> Iterator[int]:
+        for address in self._quarantine:  # the oldest stand first
+            if (
+                any(first <= address <= last for first, last in windows)
+                and (self.cidr.bits == 32 or not is_eui64(address))
+                and (pooled or address not in self._pools)
+            ):
+                yield address
 
     def lowest_free(self, count: int) -> int | None:
         """The last of that many addresses free, counted from below, as ovn-northd chooses; None if fewer are."""
@@ -240,3 +276,16 @@ class Space:
     @property
     def used(self) -> int:
         return self.cidr.size - self.free - self.excluded
+
+
+def without_eui64(first: int, last: int) -> Iterator[tuple[int, int]]:
+    """What is left of a run of IPv6 addresses without all that EUI-64 could make, highest first."""
+    while first <= last:
+        if is_eui64(last):
+            last = (last >> 24 << 24) - 1
+            continue
+        top = last >> 40 << 40 | 0xFFFEFFFFFF  # the last of a block; the next one is 2**40 below
+        if top > last:
+            top -= 1 << 40
+        yield max(first, top + 1), last
+        last = top

@@ -1,0 +1,87 @@
+"""Questions about the world: `suggest` (docs/api.md)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from ovnreserve.api.desk import Desk
+from ovnreserve.api.http import json
+from ovnreserve.engine import Look, explain, suggest
+from ovnreserve.model.documents import timestamp
+from ovnreserve.model.errors import BadRequest, OutcomeUnknown, Unavailable, shown
+
+MAX_ADDRESSES: Final = 65_536
+"""That are suggested at once: an answer of 2 MiB."""
+_WITHIN: Final = 10.0
+"""Seconds in which the engine has to take its next turn."""
+
+
+class Questions:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._quarantine = desk.engine.quarantine
+
+    async def suggest(self, request: HttpRequest) -> Response:
+        query = request.query_params
+        for key in query:
+            if key not in ("subnet", "count", "contiguous", "family", "explain"):
+                raise BadRequest(f"unknown parameter {shown(key)}", kind="subnets")
+        subnet = query.get("subnet", "")
+        if not subnet:
+            raise BadRequest("subnet is required", kind="subnets")
+        address = query.get("explain", "")
+        if address:
+            return json(await self._explain(subnet, address))
+        count = _count(query.get("count", "1"))
+        contiguous, family = query.get("contiguous", "false"), query.get("family", "")
+        if contiguous not in ("true", "false"):
+            raise BadRequest(f"contiguous={shown(contiguous)}: must be true or false", kind="subnets")
+        if family not in ("", "4", "6"):
+            raise BadRequest(f"family={shown(family)}: must be 4 or 6", kind="subnets")
+        return json(await self._suggest(subnet, count, contiguous == "true", int(family) if family else None))
+
+    async def _suggest(self, subnet: str, count: int, contiguous: bool, family: int | None) -> dict[str, Any]:
+        found = await self._look(
+            Look(lambda world: suggest(world, subnet, count, contiguous=contiguous, family=family))
+        )
+        addresses = [{"address": found.cidr.format(address)} for address in found.addresses]
+        for number, shown_ in zip(found.addresses, addresses, strict=True) if found.quarantined else ():
+            since = found.quarantined.get(number)
+            if since is not None:
+                shown_["quarantinedUntil"] = timestamp(since + self._quarantine)
+        return {
+            "subnet": subnet,
+            "family": 4 if found.cidr.bits == 32 else 6,
+            "count": count,
+            "addresses": addresses,
+        }
+
+    async def _explain(self, subnet: str, address: str) -> dict[str, Any]:
+        found = await self._look(Look(lambda world: explain(world, subnet, address, self._quarantine)))
+        return {
+            "subnet": subnet,
+            "address": found.address,
+            "free": not found.reasons,
+            "reasons": found.reasons,
+            "mayBeGiven": not found.refusal,
+            "refusal": found.refusal,
+        }
+
+    async def _look(self, look: Look) -> Any:
+        try:
+            [answer] = await self._desk.ask([look], _WITHIN)
+        except OutcomeUnknown:
+            raise Unavailable("the daemon is held up; ask again", kind="") from None
+        if answer.refused is not None:
+            raise answer.refused
+        return answer.found
+
+
+def _count(text: str) -> int:
+    count = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
+    if not 1 <= count <= MAX_ADDRESSES:
+        raise BadRequest(f"count={shown(text)}: must be a whole number from 1 to {MAX_ADDRESSES}", kind="subnets")
+    return count

@@ -1,0 +1,81 @@
+"""`suggest`: addresses that are free, or why one is not."""
+
+from __future__ import annotations
+
+from ovnreserve.cli.client import quote
+from ovnreserve.cli.errors import CommandError, UsageError, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ovnreserve.cli.client import Client
+    from ovnreserve.cli.flags import Options
+    from ovnreserve.cli.report import Report
+
+_SUGGEST = "/apis/ovnreserve.io/v1/suggest"
+_NAMED = 3
+"""How many addresses in quarantine a warning names."""
+
+
+def suggest(options: Options, client: Client, report: Report) -> None:
+    """One address a line, as many as were asked for or as there are; with --explain one reason a line."""
+    if options.arguments:
+        raise UsageError(f"Unexpected args: [{' '.join(options.arguments)}]", options.command)
+    if not options.subnet:
+        raise UsageError('required flag(s) "subnet" not set', options.command)
+    if options.output not in ("", "json"):
+        raise CommandError(
+            f'unable to match a printer suitable for the output format "{options.output}", allowed formats are: json'
+        )
+    if options.explain and (options.count is not None or options.contiguous or options.family is not None):
+        raise CommandError("--explain is about one address; it goes with --subnet and -o only")
+    answer = client.get(f"{_SUGGEST}?{_query(options)}")
+    if options.output == "json":
+        import json
+
+        report.say(json.dumps(answer, indent=4, ensure_ascii=False))
+    if options.explain:
+        if options.output != "json":
+            _explain(answer, report)
+        report.failed |= not answer["free"]
+    else:
+        _suggest(answer, options, report)
+
+
+def _query(options: Options) -> str:
+    query = f"subnet={quote(options.subnet)}"
+    if options.explain:
+        return f"{query}&explain={quote(options.explain)}"
+    if options.count is not None:
+        query += f"&count={options.count}"
+    if options.contiguous:
+        query += "&contiguous=true"
+    return query if options.family is None else f"{query}&family={options.family}"
+
+
+def _suggest(answer: dict[str, Any], options: Options, report: Report) -> None:
+    found = answer["addresses"]
+    if options.output != "json":
+        for each in found:
+            report.say(each["address"])
+    resting = [f"{each['address']} until {each['quarantinedUntil']}" for each in found if "quarantinedUntil" in each]
+    if resting:
+        more = f" and {len(resting) - _NAMED} more" if len(resting) > _NAMED else ""
+        report.warn(f"in quarantine, since nothing else is free: {', '.join(resting[:_NAMED])}{more}")
+    if len(found) < answer["count"]:
+        kind = f"IPv{answer['family']} address{'' if answer['count'] == 1 else 'es'}"
+        where = f"free on subnet {options.subnet}" + (" in one run" if options.contiguous else "")
+        few = f"only {len(found)} of {answer['count']} {kind} {'is' if len(found) == 1 else 'are'}"
+        report.complain(CommandError(f"{few if found else f'no {kind} is'} {where}"))
+
+
+def _explain(answer: dict[str, Any], report: Report) -> None:
+    address = printable(answer["address"])
+    if answer["free"]:
+        report.say(f"{address} is free")
+        return
+    for reason in answer["reasons"]:
+        report.say(printable(f"{address} is {reason}"))
+    field = "spec.v6IpAddress" if ":" in address else "spec.v4IpAddress"
+    report.say(f"{address} may{' not' if not answer['mayBeGiven'] else ''} be given ({field})")
