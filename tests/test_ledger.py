@@ -11,15 +11,20 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import reservation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ovnreserve.ledger.journal import WAS_RELEASED, Keep, parse_keep, select
 from ovnreserve.ledger.ledger import BLOCK, Entry, Ledger, LedgerError, Quarantined, quarantine_of, read_journal
 from ovnreserve.ledger.schema import MIGRATIONS
+from ovnreserve.model.addresses import format_v6
+from ovnreserve.model.history import ENDINGS
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import Dot, State
 
@@ -324,14 +329,27 @@ def test_versions_go_on_past_what_another_daemon_gave_away(path: Path) -> None:
     ledger.close()
 
 
+def old_ledger(path: Path, version: int, *reservations: Reservation) -> sqlite3.Connection:
+    """A ledger as a program of that version left it, still open."""
+    path.parent.mkdir()
+    db = sqlite3.connect(path)
+    for script in MIGRATIONS[:version]:
+        db.executescript(script)
+    db.execute(f"PRAGMA user_version = {version}")
+    for r in reservations:
+        values = (
+            r.name, r.uid, r.switch, r.subnet, r.pod_name, r.namespace, r.pod_type, r.v4,
+            None if r.v6 is None else format_v6(r.v6), r.mac, r.state.value, r.created, r.deleted, r.resource_version,
+            r.message, "{}", r.live, *r.written,
+        )  # fmt: skip
+        values = values[: 17 if version == 1 else 19]
+        db.execute(f"INSERT INTO reservation VALUES ({', '.join('?' * len(values))})", values)
+    db.commit()
+    return db
+
+
 def test_a_ledger_of_version_1_is_read_and_its_reservations_have_no_commit(path: Path) -> None:
-    ledger = Ledger(path)
-    ledger.commit([A])
-    for column in ("incarnation", "number"):
-        ledger._db.execute(f"ALTER TABLE reservation DROP COLUMN {column}")
-    ledger._db.execute("DROP TABLE fact")
-    ledger._db.execute("PRAGMA user_version = 1")
-    ledger.close()
+    old_ledger(path, 1, A).close()
     again = Ledger(path)
     assert again.load() == [A.with_(written=Dot())]
     again.close()
@@ -363,6 +381,175 @@ def test_the_journal_knows_by_its_uid_what_was_released(ledger: Ledger) -> None:
         journal=[Entry(1.0, "Normal", "Released", "a", "one", ""), Entry(1.0, "Normal", "Reserved", "a", "two", "")]
     )
     assert (ledger.was_released("one"), ledger.was_released("two"), ledger.was_released("")) == (True, False, False)
+
+
+def test_a_journal_of_version_2_is_read_and_of_what_lives_it_says_what_is_held(path: Path) -> None:
+    b = B.with_(v4=None)
+    db = old_ledger(path, 2, A, b)
+    for r, uid in ((A, A.uid), (b, b.uid), (A, "gone")):
+        values = (1.5, "Normal", "Reserved", r.name, uid, "why")
+        db.execute("INSERT INTO journal (at, type, reason, name, uid, message) VALUES (?, ?, ?, ?, ?, ?)", values)
+    db.execute("UPDATE journal SET reason = 'Released' WHERE uid = 'gone'")
+    db.commit()
+    db.close()
+    ledger = Ledger(path)
+    assert [(line.uid, line.subnet, line.v4, line.v6, line.mac, line.actor) for line in read_journal(path)][:3] == [
+        (A.uid, "net", "10.0.0.1", "fd00::1", A.mac, ""),
+        (b.uid, "net", "", "fd00::2", b.mac, ""),
+        ("gone", "", "", "", "", ""),
+    ]
+    assert ledger.was_released("gone")
+    ledger.close()
+
+
+def plan_of(db: sqlite3.Connection, query: str, values: Any) -> str:
+    return " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}", values))
+
+
+@pytest.mark.parametrize("column", ["name", "v4", "v6", "mac"])
+def test_what_the_journal_has_about_one_name_address_or_mac_is_found_by_an_index(ledger: Ledger, column: str) -> None:
+    for tenures in (True, False):
+        assert f"INDEX journal_{column}" in plan_of(ledger._db, *select({column: ["x"]}, 5, tenures=tenures))
+
+
+def test_whether_it_was_released_is_found_by_an_index(ledger: Ledger) -> None:
+    assert "INDEX journal_ended" in plan_of(ledger._db, WAS_RELEASED, {"uid": "x"})
+
+
+# ---- pruning ---------------------------------------------------------------------------------------------------------
+
+
+def lines_of(r: Reservation, *told: tuple[float, str]) -> list[Entry]:
+    return [Entry(at, "Normal", reason, r.name, r.uid, "", "", r.subnet, "10.0.0.1", "", r.mac) for at, reason in told]
+
+
+def pruned(ledger: Ledger, keep: Keep, now: float) -> int:
+    """Prune all of it, piece by piece; how many entries went."""
+    count, after = 0, 0
+    while True:
+        begins, some = ledger.prune_journal(keep, now, after)
+        count += some
+        if begins is None:
+            return count
+        assert begins > after
+        after = begins
+
+
+def left(ledger: Ledger) -> list[tuple[str, float]]:
+    return [(line.uid, line.at) for line in read_journal(ledger.path, limit=100_000)]
+
+
+def test_what_ended_long_ago_is_pruned_and_what_lives_never_is(ledger: Ledger) -> None:
+    gone = reservation(SWITCH, "gone", v4="10.0.0.9", mac="02:6f:76:00:00:09")
+    ledger.commit([A], journal=lines_of(A, (1, "Reserved"), (2, "Binding")))
+    ledger.commit(journal=lines_of(gone, (3, "Reserved"), (4, "Releasing"), (5, "Released")))
+    ledger.commit(journal=[Entry(6, "Warning", "Repaired", "subnet/net", "", "")])
+    assert pruned(ledger, Keep(seconds=100), 105) == 0
+    assert pruned(ledger, Keep(seconds=100), 105.5) == 3
+    assert left(ledger) == [(A.uid, 1), (A.uid, 2), ("", 6)]
+    assert pruned(ledger, Keep(seconds=100), 1e9) == 1
+    assert left(ledger) == [(A.uid, 1), (A.uid, 2)]
+
+
+def test_what_ended_lately_keeps_its_beginning_however_old(ledger: Ledger) -> None:
+    ledger.commit(journal=lines_of(A, (1, "Reserved"), (900, "Releasing"), (901, "Released")))
+    ledger.commit(journal=lines_of(B, (902, "Reserved")))
+    for keep in (Keep(seconds=100), Keep(entries=2)):
+        assert pruned(ledger, keep, 1000) == 0
+    assert pruned(ledger, Keep(entries=1), 1000) == 3
+
+
+def test_what_was_released_is_known_as_released_when_the_journal_has_forgotten_it(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.commit(journal=[*lines_of(A, (1, "Reserved"), (2, "Released")), *lines_of(B, (1, "ReleasedElsewhere"))])
+    assert pruned(ledger, Keep(entries=0), 10) == 3
+    ledger.close()
+    again = Ledger(path)
+    assert left(again) == []
+    assert (again.was_released(A.uid), again.was_released(B.uid)) == (True, False)
+    again.close()
+
+
+def test_a_name_that_lives_again_does_not_keep_its_earlier_lives(ledger: Ledger) -> None:
+    ledger.commit(journal=lines_of(A.with_(uid="before"), (1, "Reserved"), (2, "Released")))
+    ledger.commit([A], journal=lines_of(A, (3, "Reserved")))
+    assert pruned(ledger, Keep(entries=0), 10) == 2
+    assert left(ledger) == [(A.uid, 3)]
+
+
+def test_pruning_that_is_broken_off_goes_on_from_the_start(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ovnreserve.ledger.journal.PIECE", 3)
+    ledger.commit(journal=[Entry(float(n), "Normal", "Repaired", "subnet/net", "", "") for n in range(10)])
+    assert ledger.prune_journal(Keep(seconds=1), 100, 0) == (3, 3)
+    assert pruned(ledger, Keep(seconds=1), 100) == 7
+
+
+def test_a_journal_that_is_locked_is_pruned_later(ledger: Ledger) -> None:
+    ledger._db.execute("PRAGMA busy_timeout = 1")
+    ledger.commit(journal=lines_of(A, (1, "Released")))
+    with closing(sqlite3.connect(ledger.path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerError, match="locked by"):
+            pruned(ledger, Keep(entries=0), 10)
+    assert (left(ledger), ledger.was_released(A.uid)) == ([(A.uid, 1)], True)
+    assert pruned(ledger, Keep(entries=0), 10) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 20), st.sampled_from(["Reserved", "Releasing", "Failed", "Released", "Conflicted"]),
+                  st.sampled_from(["", "a", "b", "u1", "u2"])),
+        max_size=40,
+    ),
+    st.integers(0, 20), st.integers(0, 30), st.sampled_from([1, 3, 500]),
+)  # fmt: skip
+def test_what_is_pruned_is_what_the_rule_says(
+    told: list[tuple[int, str, str]], age: int, count: int, piece: int
+) -> None:
+    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ovnreserve.ledger.journal.PIECE", piece)
+        ledger = Ledger(Path(directory) / "ledger.db")
+        journal = [
+            Entry(float(at), "Normal", reason, uid if uid in "ab" else "c", f"uid-of-{uid}" if uid in "ab" else uid, "")
+            for at, reason, uid in sorted(told, key=lambda line: line[0])
+        ]
+        ledger.commit([A, B], journal=journal)
+
+        def is_outdated(number: int) -> bool:
+            return journal[number].at < 20 - age or number < len(journal) - count
+
+        def is_kept(number: int) -> bool:
+            line = journal[number]
+            lives = line.uid in (A.uid, B.uid) and line.name in ("a", "b")
+            ends = [n for n, other in enumerate(journal) if other.uid == line.uid and other.reason in ENDINGS]
+            ended_lately = bool(line.uid) and any(not is_outdated(n) for n in ends)
+            return lives or ended_lately or not is_outdated(number)
+
+        released = {line.uid for line in journal if line.reason == "Released" and line.uid}
+        expected = [(journal[n].uid, journal[n].at) for n in range(len(journal)) if is_kept(n)]
+        pruned(ledger, Keep(age, count), 20)
+        assert left(ledger) == expected
+        assert all(ledger.was_released(uid) for uid in released)
+        ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "keep"),
+    [
+        ("90d", Keep(seconds=90 * 86400)), ("12h", Keep(seconds=43200)), ("5m", Keep(seconds=300)),
+        ("100000", Keep(entries=100_000)), ("0", Keep(entries=0)), ("90d,10", Keep(90 * 86400, 10)),
+        ("10,1s", Keep(1, 10)), ("all", Keep()),
+    ],
+)  # fmt: skip
+def test_how_long_the_journal_is_kept(text: str, keep: Keep) -> None:
+    assert parse_keep(text) == keep
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1y", "90d,", "90d,80d", "5,6", "all,5", "1.5d", "٣", "9 d"])
+def test_what_is_no_length_of_time_or_number_of_entries(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no age such as 90d|says twice"):
+        parse_keep(text)
 
 
 def test_released_addresses_are_remembered_until_their_time_is_over(path: Path) -> None:

@@ -22,7 +22,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -38,8 +38,11 @@ from ovnreserve.ledger.guard import (
     is_malformed,
     move_aside,
 )
+from ovnreserve.ledger.journal import INSERT, WAS_RELEASED, Keep, prune, read_journal
 from ovnreserve.ledger.schema import MIGRATIONS
 from ovnreserve.model.addresses import format_v4, format_v6, parse_v6
+from ovnreserve.model.history import DAEMON, Entry
+from ovnreserve.model.involved import LEDGER
 from ovnreserve.model.record import record_ids, resource_of
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import Dot, Resource, State, is_fact
@@ -61,23 +64,9 @@ _log = structlog.get_logger(__name__)
 BLOCK: Final = 100_000
 """How many resourceVersions one stored ceiling is good for."""
 
-LEDGER: Final = "ledger"
-"""Whom the journal names when something happened to the ledger itself. No IP has this name: theirs have a dot."""
-
 _OPENING_TIMEOUT: Final = 5.0
 _UNVOUCHED: Final = 1000
 """How many resourceVersions are given before the ledger is asked again, once it could not store a ceiling."""
-
-
-class Entry(NamedTuple):
-    """One line of the journal."""
-
-    at: float
-    type: str
-    reason: str
-    name: str
-    uid: str
-    message: str
 
 
 class Quarantined(NamedTuple):
@@ -209,10 +198,9 @@ class Ledger:
             return [Quarantined(*row) for row in self._db.execute(query)]
 
     def was_released(self, uid: str) -> bool:
-        """Does the journal say that the reservation with that uid is gone for good?"""
-        query = "SELECT 1 FROM journal WHERE uid = ? AND reason = 'Released'"
+        """Does the journal say, or did it once, that the reservation with that uid is gone for good?"""
         with self._reading():
-            return self._db.execute(query, (uid,)).fetchone() is not None
+            return self._db.execute(WAS_RELEASED, {"uid": uid}).fetchone() is not None
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -321,9 +309,7 @@ class Ledger:
                     db.executemany("DELETE FROM fact WHERE name = ?", ((name,) for name in drops))
                     db.executemany(_FACT_HELD, ((name,) for name in held))
                     db.executemany(_PUT_FACT, map(_fact_row, facts))
-                db.executemany(
-                    "INSERT INTO journal (at, type, reason, name, uid, message) VALUES (?, ?, ?, ?, ?, ?)", journal
-                )
+                db.executemany(INSERT, journal)
                 db.executemany("INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?)", quarantine)
                 if new_vector != self._stored:
                     db.execute(_SET, ("vector", json.dumps(new_vector)))
@@ -355,9 +341,18 @@ class Ledger:
             if isinstance(failure, LedgerLost):
                 raise failure from error
 
+    def prune_journal(self, keep: Keep, now: float, after: int) -> tuple[int | None, int]:
+        """Prune a piece of the journal: what follows the entry of that number. Where the next piece begins, None at
+        the end, and how many entries went. Raises LedgerError, and nothing was pruned; LedgerLost.
+        """
+        try:
+            return prune(self._db, keep, now, after)
+        except sqlite3.Error as error:
+            raise self._guard.failure(error, "written") from error
+
 
 def _note(reason: str, message: str) -> Entry:
-    return Entry(time.time(), "Warning", reason, LEDGER, "", message)
+    return Entry(time.time(), "Warning", reason, LEDGER, "", message, DAEMON)
 
 
 def migrate(db: sqlite3.Connection, path: Path) -> None:
@@ -389,19 +384,6 @@ def facts(db: sqlite3.Connection) -> list[Resource]:
             raise ValueError(f"the record of {name} is garbled")
         found.append(resource.with_(state=State(state)))
     return found
-
-
-def read_journal(path: Path, name: str | None = None, limit: int = 500) -> list[Entry]:
-    """The last entries, oldest first, of one reservation or of all. Any thread, while the daemon writes. Raises
-    LedgerError.
-    """
-    where, values = ("WHERE name = ?", (name,)) if name is not None else ("", ())
-    query = f"SELECT at, type, reason, name, uid, message FROM journal {where} ORDER BY id DESC LIMIT ?"  # noqa: S608
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
-            return [Entry(*row) for row in db.execute(query, (*values, limit))][::-1]
-    except sqlite3.Error as error:
-        raise LedgerError(f"{path}: cannot be read ({error})") from None
 
 
 _ANEW: Final = "a new ledger is made, and comparing with the northbound database fills it"

@@ -77,4 +77,33 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         record TEXT NOT NULL  -- JSON: the external_ids of its DNS row
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    -- The journal names who asked and what was held, so that history needs nothing else. Of what still lives it is
+    -- added to the entries from before.
+    ALTER TABLE journal ADD COLUMN actor  TEXT NOT NULL DEFAULT '';
+    ALTER TABLE journal ADD COLUMN subnet TEXT NOT NULL DEFAULT '';
+    ALTER TABLE journal ADD COLUMN v4     TEXT NOT NULL DEFAULT '';
+    ALTER TABLE journal ADD COLUMN v6     TEXT NOT NULL DEFAULT '';
+    ALTER TABLE journal ADD COLUMN mac    TEXT NOT NULL DEFAULT '';
+
+    UPDATE journal SET
+        subnet = r.subnet,
+        v4 = CASE WHEN r.v4 IS NULL THEN ''
+             ELSE printf('%d.%d.%d.%d', r.v4 >> 24, r.v4 >> 16 & 255, r.v4 >> 8 & 255, r.v4 & 255) END,
+        v6 = coalesce(r.v6, ''),
+        mac = r.mac
+    FROM reservation AS r WHERE r.name = journal.name AND r.uid = journal.uid;
+
+    CREATE INDEX journal_v4  ON journal (v4, id)  WHERE v4 <> '';
+    CREATE INDEX journal_v6  ON journal (v6, id)  WHERE v6 <> '';
+    CREATE INDEX journal_mac ON journal (mac, id) WHERE mac <> '';
+
+    -- When did it end? By these reasons, as in model/history.py.
+    DROP INDEX journal_released;
+    CREATE INDEX journal_ended ON journal (uid)
+    WHERE reason IN ('Failed', 'GivenBack', 'Released', 'ReleasedElsewhere', 'Superseded');
+
+    -- Uids of which the journal does not say any more that they were released.
+    CREATE TABLE released (uid TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+    """,
 )
