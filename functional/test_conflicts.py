@@ -260,10 +260,10 @@ def test_a_mac_prefix_that_is_ours_is_told_of_the_database_and_no_mac_is_given_f
         [finding] = wait_until(lambda: site.client.get("/apis/ovnreserve.io/v1/status")["findings"], what="found")
         assert finding["reason"] == "MacPrefixIsOurs"
         assert f"Warning: {finding['message']}" in site.command("status").stdout.splitlines()
-        journalled(site, "NB_Global", "Database", "Warning", "MacPrefixIsOurs", finding["message"])
+        journalled(site, "database", "Database", "Warning", "MacPrefixIsOurs", finding["message"])
         assert site.reserve(switch).mac.startswith("06:6f:76:")
     finally:
         site.nb("--wait=sb", "set", "nb_global", ".", f"options:mac_prefix={json.dumps(theirs)}")
     wait_until(lambda: not site.client.get("/apis/ovnreserve.io/v1/status")["findings"], what="not so any more")
     message = f"not so any more: {finding['message']}"
-    journalled(site, "NB_Global", "Database", "Normal", "MacPrefixChanged", message)
+    journalled(site, "database", "Database", "Normal", "MacPrefixChanged", message)

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, NoReturn
@@ -31,6 +31,7 @@ from ovnreserve.api.app import Api
 from ovnreserve.api.appctl import Appctl
 from ovnreserve.engine import Engine, Entry
 from ovnreserve.engine.writer import IDLE, QUARANTINE
+from ovnreserve.ledger.journal import DEFAULT_KEEP, Keep, parse_keep
 from ovnreserve.ledger.ledger import Ledger, LedgerError, LedgerLost
 from ovnreserve.model.errors import Unavailable
 from ovnreserve.northbound.connection import Northbound, use_tls
@@ -63,6 +64,7 @@ class Options(NamedTuple):
     log_format: str
     log_level: str
     quarantine: float
+    journal_keep: Keep
     adopt_database: bool
     keep_vm_ip: bool
     watchdog: float
@@ -84,6 +86,7 @@ _CONFIG: Final[dict[str, type]] = {
     "log_format": str,
     "log_level": str,
     "quarantine": str,
+    "journal_keep": str,
     "watchdog": str,
     "keep_vm_ip": bool,
 }
@@ -130,6 +133,12 @@ def _parser() -> argparse.ArgumentParser:
         help="how long a released address is not chosen while others are free, such as 300s or 5m (default: 5m)",
     )
     parser.add_argument(
+        "--journal-keep",
+        metavar="AGE,COUNT",
+        help="how long the journal's entries about what is gone are kept, such as 90d, 100000 (so many of the last), "
+        f"90d,100000 or all (default: {DEFAULT_KEEP})",
+    )
+    parser.add_argument(
         "--adopt-database",
         action="store_true",
         help="publish the ledger also to a database that knows nothing of it: needed once, after such a change",
@@ -170,7 +179,8 @@ def options_of(arguments: Sequence[str]) -> tuple[Options, bool]:
         db, pick("private_key", None), pick("certificate", None), pick("ca_cert", None), pick("leader_only", True),
         Path(run_dir).absolute(), Path(pick("state_dir", DEFAULT_STATE_DIR)).absolute(), pick("log_format", "console"),
         pick("log_level", "info"), _seconds("--quarantine", pick("quarantine", f"{QUARANTINE:g}s")),
-        given.adopt_database, pick("keep_vm_ip", _is_true("ENABLE_KEEP_VM_IP")),
+        _keep("--journal-keep", pick("journal_keep", DEFAULT_KEEP)), given.adopt_database,
+        pick("keep_vm_ip", _is_true("ENABLE_KEEP_VM_IP")),
         _seconds("--watchdog", pick("watchdog", f"{WATCHDOG:g}s")),
     )  # fmt: skip
     if 0 < options.watchdog < SHORTEST_WATCHDOG:
@@ -214,6 +224,13 @@ def _seconds(option: str, text: str) -> float:
     if match is None:
         raise UsageError(f"{option}: {text!r} is no time such as 300s or 5m")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, None: 1}[match[2]]
+
+
+def _keep(option: str, text: str) -> Keep:
+    try:
+        return parse_keep(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
 
 
 SWITCH_INTERVAL: Final = 0.0002
@@ -288,6 +305,7 @@ class _Daemon:
             Ledger(ledger_path),
             Northbound(options.db, leader_only=options.leader_only, writer=writer, beat=self._beat),
             quarantine=options.quarantine,
+            journal_keep=options.journal_keep,
             adopt_database=options.adopt_database,
             keep_vm_ip=options.keep_vm_ip,
             on_state=self._on_state,
@@ -328,10 +346,12 @@ class _Daemon:
         _log.info("stopped")
         return self._code
 
-    def _journal(self, name: str | None) -> list[Entry]:
+    def _journal(
+        self, equal: Mapping[str, Sequence[str]], limit: int, *, tenures: bool = False
+    ) -> list[tuple[int, Entry]]:
         """For the API, in any thread."""
         try:
-            return self._engine.journal(name)
+            return self._engine.journal(equal, limit, tenures=tenures)
         except LedgerError as error:
             raise Unavailable(f"the journal cannot be read now: {error}", kind="events") from None
 

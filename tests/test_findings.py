@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovnreserve.model.documents import timestamp
+from ovnreserve.model.involved import DATABASE
 from ovnreserve.model.ip import Condition
 from ovnreserve.plan.findings import (
-    DATABASE,
     Finding,
     Health,
     database_findings,
@@ -96,12 +96,12 @@ def test_two_ports_that_hold_one_address_are_found(
     assert site.look() == []
     uuid = site.port("b", second.pop("addresses"), **second)
     assert site.found() == [duplicate(address, "a", "b")]
-    assert site.look() == [Event("Warning", "DuplicateAddress", "net", site.found()[0].message)]
+    assert site.look() == [Event("Warning", "DuplicateAddress", "subnet/net", site.found()[0].message)]
     assert site.look() == [], "once"
     site.cloud.delete_port(uuid)
     assert site.found() == []
     message = f"not so any more: {duplicate(address, 'a', 'b').message}"
-    assert site.look() == [Event("Normal", "DuplicateResolved", "net", message)]
+    assert site.look() == [Event("Normal", "DuplicateResolved", "subnet/net", message)]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_the_token_that_northd_cannot_read_is_named_with_its_place_and_what_is_l
         "operator's part, and ignores all of it from there on: \"foo 10.0.0.7\" (Syntax error at `foo' expecting "
         "address.); what ovnreserve excludes stands in front of it, where it is read"
     )
-    assert event == Event("Warning", "BadExcludeIPs", "net", message)
+    assert event == Event("Warning", "BadExcludeIPs", "subnet/net", message)
     assert site.found() == [Finding("BadExcludeIPs", message)]
     assert site.conditions()["ExcludeIPsRead"] == Condition(
         "ExcludeIPsRead", "False", "BadExcludeIPs", message, timestamp(200)
@@ -191,7 +191,7 @@ def test_the_token_that_northd_cannot_read_is_named_with_its_place_and_what_is_l
     site.cloud.write_excludes(site.switch)
     assert site.look(300.0) == [], "our part before it changes nothing"
     site.excludes("10.0.0.1")
-    assert site.look(400.0) == [Event("Normal", "ExcludeIPsRead", "net", f"not so any more: {message}")]
+    assert site.look(400.0) == [Event("Normal", "ExcludeIPsRead", "subnet/net", f"not so any more: {message}")]
 
 
 def test_what_stands_in_front_of_our_part_is_said(site: Site) -> None:

@@ -73,7 +73,7 @@ def test_what_somebody_rewrote_is_written_again(cloud: Cloud, excludes: str | No
     plan = repair(cloud, switch)
     assert (plan.result, plan.resource, plan.steps) == ("repaired", None, (WriteExcludes(switch, frozenset()),))
     message = f'exclude_ips of logical switch net ({switch}) was "{excludes or ""}": our part is written again'
-    assert plan.events == (Event("Warning", "Repaired", "net", message),)
+    assert plan.events == (Event("Warning", "Repaired", "subnet/net", message),)
     cloud.write_excludes(switch)
     assert cloud.segment(switch).theirs == (excludes or "")
     assert repair(cloud, switch) == Plan("unchanged")
@@ -95,7 +95,7 @@ def test_the_address_of_somebody_elses_dynamic_port_is_withheld_and_that_is_said
     plan = repair(cloud, switch)
     assert plan.steps == (WriteExcludes(switch, NINE),)
     repaired, event = plan.events
-    assert (repaired.reason, repaired.name) == ("Repaired", "net")
+    assert (repaired.reason, repaired.name) == ("Repaired", "subnet/net")
     assert (event.type, event.reason, event.name) == ("Warning", "Withheld", NAME)
     assert event.message == f"ovn-northd gave {MAC} 10.0.0.9 to port thief; not excluded until it leaves"
     cloud.segment(switch).withhold(NINE)
@@ -112,7 +112,7 @@ def test_a_withheld_address_is_excluded_once_its_port_has_left(cloud: Cloud) -> 
     assert plan.steps == (WriteExcludes(switch, frozenset()),)
     [event] = plan.events
     message = f"exclude_ips of logical switch net ({switch}): 10.0.0.9, withheld until now, is excluded again"
-    assert event == Event("Normal", "Repaired", "net", message)
+    assert event == Event("Normal", "Repaired", "subnet/net", message)
 
 
 @pytest.mark.parametrize("columns", [{"up": True}, {"ids": {"pod": "default/other"}}])

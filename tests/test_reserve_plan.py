@@ -16,7 +16,7 @@ from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import State
 from ovnreserve.model.steps import MembersUnchanged, PortUnchanged, PutRecord, UpdateRecord, WriteAddresses
 from ovnreserve.plan import reserve
-from ovnreserve.plan.outcome import Defer, Plan
+from ovnreserve.plan.outcome import Defer, Event, Plan
 from ovnreserve.plan.reserve import plan_apply, plan_create
 from ovnreserve.plan.update import Patch, plan_patch, plan_update
 from ovnreserve.plan.world import World
@@ -575,7 +575,8 @@ def test_labels_and_annotations_given_are_merged(cloud: Cloud) -> None:
     r = cloud.reserve(cloud.switch(), labels={"a": "1", "b": "2"}, annotations={"x": "y"})
     plan = apply(cloud, labels={"b": "3", "ovn.kubernetes.io/ip_reserved": "false"}, annotations={"z": "w"})
     changed = r.with_(labels={"a": "1", "b": "3"}, annotations={"x": "y", "z": "w"}, resource_version=77)
-    assert plan == Plan("configured", changed, (UpdateRecord(changed),))
+    event = Event("Normal", "Relabelled", NAME, "changed label b=3; annotation z=w")
+    assert plan == Plan("configured", changed, (UpdateRecord(changed),), (event,))
 
 
 def test_applying_to_what_is_being_deleted_is_refused(cloud: Cloud) -> None:
@@ -612,7 +613,8 @@ def patch_of(r: Reservation | None, patch: Patch) -> Plan:
 def test_a_patch_sets_and_removes() -> None:
     plan = patch_of(R, Patch(NAME, {"a": None, "b": "2"}, {"x": None}))
     changed = R.with_(labels={"b": "2"}, annotations={}, resource_version=77)
-    assert plan == Plan("configured", changed, (UpdateRecord(changed),))
+    event = Event("Normal", "Relabelled", NAME, "changed label a-, b=2; annotation x-")
+    assert plan == Plan("configured", changed, (UpdateRecord(changed),), (event,))
 
 
 def test_a_patch_that_says_what_is_there_is_unchanged() -> None:

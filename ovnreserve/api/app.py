@@ -27,14 +27,17 @@ from ovnreserve.api.http import (
     MAX_BODY,
     Download,
     Resource,
+    actor,
     big_json,
     body,
     check_delete_options,
+    fields,
     json,
     merge_patch,
     quoted,
     waiting,
 )
+from ovnreserve.api.journal import Journal, Read
 from ovnreserve.api.owners import Owners, owner_document, owner_request
 from ovnreserve.api.questions import Questions
 from ovnreserve.engine import (
@@ -43,7 +46,6 @@ from ovnreserve.engine import (
     Create,
     Delete,
     Engine,
-    Entry,
     Patch,
     Refresh,
     Request,
@@ -77,29 +79,23 @@ SETTLED_WITHIN = 10.0
 _PATIENCE: Final = 0.5
 """Seconds that a read of subnets waits for the engine to count."""
 
-_EVENT_FIELDS = (
-    *("involvedObject.name", "involvedObject.uid", "involvedObject.kind", "involvedObject.apiVersion"),
-    *("involvedObject.namespace", "reason", "type"),
-)
-
-Journal = Callable[[str | None], list[Entry]]
 CopyLedger = Callable[[], BinaryIO]
 
 
 class Api:
-    """The routes over one engine. Make it inside the event loop that serves them. `journal` (the last entries, of one
-    reservation or of all) and `copy_ledger` (an open file; never asked twice at once) are slow and may raise Refused.
+    """The routes over one engine. Make it inside the event loop that serves them. `journal` (see Read) and
+    `copy_ledger` (an open file; never asked twice at once) are slow and may raise Refused.
     """
 
     def __init__(
-        self, engine: Engine, journal: Journal, copy_ledger: CopyLedger, ledger: Path, remote: str
+        self, engine: Engine, journal: Read, copy_ledger: CopyLedger, ledger: Path, remote: str
     ) -> None:
-        self._journal = journal
         self._copy_ledger = copy_ledger
         self._copying = asyncio.Lock()
         self._published = engine.published
         self._desk = Desk(engine)
         self._questions = Questions(self._desk)
+        self._journal = Journal(journal, self._desk)
         self._ledger = ledger
         self._remote = remote
         self._started = time.monotonic()
@@ -112,11 +108,12 @@ class Api:
             f"{group}/ips/{{name}}": Resource(GET=self._get, PATCH=self._patch, DELETE=self._delete),
             "/apis/ovnreserve.io/v1/bulk": Resource(POST=self._bulk),
             "/apis/ovnreserve.io/v1/backup": Resource(GET=self._backup),
+            "/apis/ovnreserve.io/v1/history": Resource(turns=turns, GET=self._journal.history),
             "/apis/ovnreserve.io/v1/status": Resource(GET=self._status),
             "/apis/ovnreserve.io/v1/suggest": Resource(GET=self._questions.suggest),
             f"{group}/subnets": Resource(turns=turns, GET=self._subnets),
             f"{group}/subnets/{{name}}": Resource(GET=self._subnet),
-            "/api/v1/events": Resource(GET=self._events),
+            "/api/v1/events": Resource(turns=turns, GET=self._journal.events),
             "/version": Resource(GET=discovery.version),
             "/api": Resource(GET=discovery.api),
             "/apis": Resource(GET=discovery.groups),
@@ -131,11 +128,12 @@ class Api:
 
     async def _list(self, request: HttpRequest) -> Response:
         wanted = selectors.parse(request.query_params.get("labelSelector", ""))
-        fields = selectors.fields_of(request, "metadata.name")
+        wanted_fields = fields(request, "metadata.name")
         version = self._published.version
         pairs = self._published.all_ips()
-        if fields:
-            pairs = [pair for pair in pairs if selectors.matches_fields(fields, {"metadata": {"name": pair[0].name}})]
+        if wanted_fields:
+            named = ((pair, {"metadata": {"name": pair[0].name}}) for pair in pairs)
+            pairs = [pair for pair, name in named if selectors.matches_fields(wanted_fields, name)]
         found = [document(r, seen) for r, seen in pairs]
         items = [ip for ip in found if selectors.matches(wanted, ip.metadata.labels)]
         metadata = {"resourceVersion": str(version)}
@@ -200,7 +198,7 @@ class Api:
 
     async def _ask(self, request: HttpRequest, requests: list[Request]) -> list[Answer]:
         timeout, wait_sb = waiting(request)
-        return await self._desk.ask(requests, timeout, wait_sb=wait_sb)
+        return await self._desk.ask(requests, timeout, wait_sb=wait_sb, actor=actor(request))
 
     # ---- many at once ----------------------------------------------------------------------------------------------
 
@@ -244,10 +242,10 @@ class Api:
     # ---- the rest --------------------------------------------------------------------------------------------------
 
     async def _subnets(self, request: HttpRequest) -> Response:
-        fields = selectors.fields_of(request, "metadata.name")
+        wanted_fields = fields(request, "metadata.name")
         await self._refresh()
         found = [subnet.document() for subnet in self._published.all_subnets()]
-        items = [subnet for subnet in found if selectors.matches_fields(fields, subnet)]
+        items = [subnet for subnet in found if selectors.matches_fields(wanted_fields, subnet)]
         return big_json({"apiVersion": API_VERSION, "kind": "SubnetList", "metadata": {}, "items": items})
 
     async def _subnet(self, request: HttpRequest) -> Response:
@@ -269,14 +267,6 @@ class Api:
                 await self._desk.ask([Refresh()], _PATIENCE)
         except (Refused, TimeoutError) as error:
             _log.warning("subnets_not_refreshed", reason=type(error).__name__)
-
-    async def _events(self, request: HttpRequest) -> Response:
-        fields = selectors.fields_of(request, *_EVENT_FIELDS)
-        names = [field.value for field in fields if field.path == "involvedObject.name" and field.wanted]
-        entries = await run_in_threadpool(self._journal, names[0] if names else None)
-        events = [_event(number, entry) for number, entry in enumerate(entries)]
-        items = [event for event in events if selectors.matches_fields(fields, event)]
-        return json({"apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": items})
 
     async def _backup(self, _request: HttpRequest) -> Response:
         """The ledger as a file, with everything in it that was acknowledged before this request came."""
@@ -350,25 +340,3 @@ _PHASES: Mapping[State, str] = {
     State.RELEASING: "Releasing",
     State.FAILED: "Failed",
 }
-
-
-_ABOUT: Final[Mapping[str, tuple[str, str]]] = {
-    **dict.fromkeys(
-        ("Repaired", "DuplicateAddress", "DuplicateResolved", "BadExcludeIPs", "ExcludeIPsRead"),
-        (API_VERSION, "Subnet"),
-    ),
-    **dict.fromkeys(("MacPrefixIsOurs", "MacPrefixChanged"), ("ovnreserve.io/v1", "Database")),
-}
-"""API version and kind of what an event of that reason is about, where that is no IP."""
-
-
-def _event(number: int, entry: Entry) -> dict[str, Any]:
-    version, kind = _ABOUT.get(entry.reason, (API_VERSION, "IP"))
-    return {
-        "apiVersion": "v1", "kind": "Event",
-        "metadata": {"name": f"{entry.name}.{int(entry.at * 1e6):x}.{number}", "namespace": "default"},
-        "type": entry.type, "reason": entry.reason, "message": entry.message, "count": 1,
-        "firstTimestamp": timestamp(entry.at), "lastTimestamp": timestamp(entry.at),
-        "source": {"component": "ovnreserved"},
-        "involvedObject": {"apiVersion": version, "kind": kind, "name": entry.name, "uid": entry.uid},
-    }  # fmt: skip

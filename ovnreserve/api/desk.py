@@ -33,11 +33,13 @@ class Desk:
         """In the engine's thread: one call into the event loop for all answers of a batch."""
         self._loop.call_soon_threadsafe(_resolve, tickets)
 
-    async def ask(self, requests: list[Request], seconds: float, *, wait_sb: bool = False) -> list[Answer]:
+    async def ask(
+        self, requests: list[Request], seconds: float, *, wait_sb: bool = False, actor: str = ""
+    ) -> list[Answer]:
         """The answers, in order. OutcomeUnknown if the engine itself does not answer in time."""
         future: asyncio.Future[list[Answer]] = self._loop.create_future()
         self._asked[future] = self._loop.time() + seconds + _GRACE
-        self.engine.submit(requests, future, timeout=seconds, wait_sb=wait_sb)
+        self.engine.submit(requests, future, timeout=seconds, wait_sb=wait_sb, actor=actor)
         if not self._waking:
             # What else has come in this turn of the event loop goes along, and the two threads alternate instead of
             # contending: woken for each request, the engine began with a batch of one while 63 others were being read.

@@ -17,7 +17,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ovnreserve.api import limits
+from ovnreserve.api import limits, selectors
 from ovnreserve.model.errors import (
     BadRequest,
     MethodNotAllowed,
@@ -121,6 +121,18 @@ async def _hand_over(response: Response, send: Send) -> None:
         end = start + limits.PIECE
         piece = bytes(content[start:end])
         await send({"type": "http.response.body", "body": piece, "more_body": end < len(content)})
+
+
+def actor(request: HttpRequest) -> str:
+    """Who asks, as the journal has it."""
+    return str(request.scope["state"][limits.ACTOR])
+
+
+def fields(request: HttpRequest, *supported: str) -> list[selectors.Field]:
+    """The field selector of a list, which cannot be watched yet."""
+    if request.query_params.get("watch", "false").lower() not in ("", "0", "f", "false"):
+        raise BadRequest("watch is not supported yet")
+    return selectors.parse_fields(request.query_params.get("fieldSelector", ""), supported)
 
 
 def waiting(request: HttpRequest) -> tuple[float, bool]:

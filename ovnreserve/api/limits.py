@@ -26,6 +26,7 @@ import msgspec
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ovnreserve.api.peer import actor_of
 from ovnreserve.model.errors import BadRequest, HeadTooLarge, Refused, Unavailable
 
 _log = structlog.get_logger(__name__)
@@ -49,6 +50,9 @@ _SHARE: Final = 4
 
 MAX_HEAD: Final = 64 * 1024
 """Bytes that may come without being part of a body or the end of a request: request line, headers, trailers."""
+
+ACTOR: Final = "actor"
+"""In the state of each request's scope: who asks."""
 
 _BUSY: Final = Unavailable("too many clients are connected; ask again", kind="")
 _FULL: Final = Unavailable("nothing was changed: too much is being sent at the same time; ask again", kind="")
@@ -122,6 +126,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.app_state = {**self.app_state, ACTOR: actor_of(transport.get_extra_info("socket"))}
         self._idle = 0  # bytes since there was something to do for anybody
         most = most_connections()
         if len(self.connections) > most:

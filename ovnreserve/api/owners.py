@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from ovnreserve.api import selectors
 from ovnreserve.api.http import Resource, body, check_delete_options, json, merge_patch
+from ovnreserve.api.http import fields as wanted_fields
 from ovnreserve.engine import Answer, Apply, Create, Delete, Published, Request, Scale
 from ovnreserve.model.documents import read_metadata
 from ovnreserve.model.errors import PLURALS, BadRequest, FieldError, Invalid, NotFound
@@ -55,7 +56,7 @@ class Owners:
 
     async def _list(self, request: HttpRequest) -> Response:
         labels = selectors.parse(request.query_params.get("labelSelector", ""))
-        fields = selectors.fields_of(request, *_FIELDS)
+        fields = wanted_fields(request, *_FIELDS)
         namespace = request.path_params.get("namespace", "")
         retained = self._retained()
         items = []

@@ -8,8 +8,6 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
-from starlette.requests import Request as HttpRequest
-
 from ovnreserve.model.errors import BadRequest
 from ovnreserve.model.names import is_label_key, is_label_value
 
@@ -86,13 +84,6 @@ def parse_fields(text: str, supported: Collection[str]) -> list[Field]:
             )
         found.append(Field(path, value.removeprefix("=").strip(), wanted))
     return found
-
-
-def fields_of(request: HttpRequest, *supported: str) -> list[Field]:
-    """The field selector of a list, which cannot be watched yet. Raises BadRequest."""
-    if request.query_params.get("watch", "false").lower() not in ("", "0", "f", "false"):
-        raise BadRequest("watch is not supported yet")
-    return parse_fields(request.query_params.get("fieldSelector", ""), supported)
 
 
 def matches_fields(fields: list[Field], document: Mapping[str, Any]) -> bool:

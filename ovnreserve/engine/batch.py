@@ -187,10 +187,10 @@ class Batch:
         """The journal of the batch."""
         before = self.before
         lines = []
-        for _work, plan in self.planned:
+        for work, plan in self.planned:
             for event in plan.events:
                 r = plan.resource or before.get(event.name) or self._world.resource(event.name)
-                lines.append(entry(event, r.uid if r is not None else "", now))
+                lines.append(entry(event, r, now, work.actor))
         return lines
 
 

@@ -138,24 +138,26 @@ def _journal(verdicts: Verdicts, before: dict[str, Resource], standing: Standing
     for name in verdicts.superseded:
         r = before[name]
         followed = next((put for put in verdicts.puts if put.name == name), None)
+        stays = followed is not None and followed.uid == r.uid
+        reason = "Overruled" if stays else "Superseded"  # which ends its tenure
         if followed is not None and followed.uid != r.uid and r.state is not State.INTENDED:
             message = _NAME_TAKEN
         elif r.state is State.RELEASING and revision.covers(standing.ledger, r.written):
             message = _CHANGED_SINCE
         else:
             message = _NEVER_ACKNOWLEDGED
-        lines.append(entry(Event("Warning", "Superseded", name, message), r.uid, now))
+        lines.append(entry(Event("Warning", reason, name, message), r, now))
     for record in verdicts.remove:
         ours = before.get(record.name)
         if ours is not None and ours.uid != record.uid and record.state is State.HELD:
             event = Event("Warning", "Superseded", record.name, _NAME_KEPT.format(record.what))
-            lines.append(entry(event, record.uid, now))
+            lines.append(entry(event, record, now))
+    lines += [entry(_gone(r), r, now) for r in verdicts.drops if r.name not in verdicts.superseded]
     for r in verdicts.puts:
         known = before.get(r.name)
         is_known = known is not None and known.uid == r.uid
         if known is None or not is_known or known.state is not r.state:
-            lines.append(entry(_found(r, is_known=is_known), r.uid, now))
-    lines += [entry(_gone(r), r.uid, now) for r in verdicts.drops if r.name not in verdicts.superseded]
+            lines.append(entry(_found(r, is_known=is_known), r, now))
     return lines
 
 

@@ -27,8 +27,7 @@ class Events:
         """Log them, and write them to the journal with the next settlement."""
         if events:
             now = time.time()
-            uids = (r.uid if (r := self._world.resource(event.name)) is not None else "" for event in events)
-            entries = [entry(event, uid, now) for event, uid in zip(events, uids, strict=True)]
+            entries = [entry(event, self._world.resource(event.name), now) for event in events]
             log_events(entries)
             self._settlement.note(entries)
 
@@ -37,7 +36,8 @@ def log_events(entries: list[Entry]) -> None:
     """One line a decision; a bulk request's, which the journal has one by one, in one line a kind."""
     if len(entries) <= _LOG_SINGLY:
         for e in entries:
-            (_log.info if e.type == "Normal" else _log.warning)(_snake(e.reason), name=e.name, message=e.message)
+            log = _log.info if e.type == "Normal" else _log.warning
+            log(_snake(e.reason), name=e.name, message=e.message, actor=e.actor)
         return
     for reason, count in Counter(e.reason for e in entries).items():
         _log.info(_snake(reason), count=count)

@@ -35,11 +35,13 @@ class Inbox:
         self._delivered: list[Ticket] = []
         self._closed: Refused | None = None
 
-    def submit(self, requests: list[Request], key: Any, timeout: float, *, wait_sb: bool) -> Ticket | None:
+    def submit(
+        self, requests: list[Request], key: Any, timeout: float, *, wait_sb: bool, actor: str = ""
+    ) -> Ticket | None:
         """Any thread. The Ticket with `key` and an Answer for each request is delivered in about `timeout` seconds at
         most; once the inbox is closed it is returned at once, refused.
         """
-        ticket = Ticket(key, len(requests), time.monotonic() + timeout, wait_sb=wait_sb)
+        ticket = Ticket(key, len(requests), time.monotonic() + timeout, wait_sb=wait_sb, actor=actor)
         with self._lock:
             if self._closed is None:
                 self._waiting += len(requests)

@@ -15,6 +15,9 @@ import structlog
 from ovnreserve.engine import points
 from ovnreserve.engine.points import Point
 from ovnreserve.ledger.ledger import Entry, Ledger, LedgerError, Quarantined, quarantine_of
+from ovnreserve.model.addresses import format_v4, format_v6
+from ovnreserve.model.history import DAEMON
+from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import Resource
 from ovnreserve.plan.outcome import Event
 
@@ -88,6 +91,11 @@ class Settlement:
         return [quarantined for r in self._gone.values() for quarantined in quarantine_of(r, now)]
 
 
-def entry(event: Event, uid: str, now: float) -> Entry:
-    """The journal's line of an event."""
-    return Entry(now, event.type, event.reason, event.name, uid, event.message)
+def entry(event: Event, r: Resource | None, now: float, actor: str = DAEMON) -> Entry:
+    """The journal's line of an event: about which resource, if any, and at whose wish."""
+    if not isinstance(r, Reservation):
+        return Entry(now, event.type, event.reason, event.name, r.uid if r is not None else "", event.message, actor)
+    return Entry(
+        now, event.type, event.reason, event.name, r.uid, event.message, actor, r.subnet,
+        "" if r.v4 is None else format_v4(r.v4), "" if r.v6 is None else format_v6(r.v6), r.mac,
+    )  # fmt: skip

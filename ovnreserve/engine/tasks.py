@@ -45,6 +45,7 @@ _REVISION: Final = "(revision)"
 _CATCHING_UP: Final = frozenset({"resume", "release", "remove"})
 
 
+
 class Patience:
     """How soon a switch may be repaired again: at once, but ever later while somebody undoes what we repair."""
 
@@ -266,7 +267,11 @@ class Tasks:
 
     def _resume(self, name: str, context: Context) -> Plan:
         r = self._held(name, State.INTENDED, State.HELD, State.FAILED)
-        return plan_resume(self._world, r, context) if r is not None else _NOTHING
+        if r is None:
+            return _NOTHING
+        record = self._replica.record(name, r.uid)
+        was = {} if record is None else {"was": "what it had there was another"}
+        return plan_resume(self._world, r, context, **was)
 
     def _rehome(self, name: str, context: Context) -> Plan:
         r = self._held(name, State.HELD)

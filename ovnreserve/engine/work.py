@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ovnreserve.model.errors import Refused
+from ovnreserve.model.history import DAEMON
 from ovnreserve.model.ip import Wanted
 from ovnreserve.model.owner import WantedOwner
 from ovnreserve.model.resource import Resource
@@ -82,9 +83,9 @@ class Ticket:
     (monotonic).
     """
 
-    __slots__ = ("answers", "deadline", "done", "fallback", "key", "missing", "wait_sb")
+    __slots__ = ("actor", "answers", "deadline", "done", "fallback", "key", "missing", "wait_sb")
 
-    def __init__(self, key: Any, count: int, deadline: float, *, wait_sb: bool) -> None:
+    def __init__(self, key: Any, count: int, deadline: float, *, wait_sb: bool, actor: str = "") -> None:
         self.key = key
         self.answers: list[Answer | None] = [None] * count
         self.missing = count
@@ -92,6 +93,8 @@ class Ticket:
         """What is true at the deadline of requests that are carried out and wait for ovn-northd only."""
         self.deadline = deadline
         self.wait_sb = wait_sb
+        self.actor = actor
+        """Who asks, as the journal has it."""
         self.done = False
 
 
@@ -135,6 +138,11 @@ class Work:
     @property
     def wait_sb(self) -> bool:
         return self.ticket is not None and self.ticket.wait_sb
+
+    @property
+    def actor(self) -> str:
+        """At whose wish it is done."""
+        return self.ticket.actor if self.ticket is not None else DAEMON
 
     @property
     def given_up(self) -> bool:

@@ -14,8 +14,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from math import inf
 from random import Random, SystemRandom
 from typing import Any, BinaryIO, Final
 
@@ -28,6 +29,7 @@ from ovnreserve.engine.events import Events
 from ovnreserve.engine.inbox import Inbox
 from ovnreserve.engine.looks import look
 from ovnreserve.engine.points import Point
+from ovnreserve.engine.pruning import Pruning
 from ovnreserve.engine.published import Published
 from ovnreserve.engine.publisher import Publisher
 from ovnreserve.engine.queue import Queue
@@ -36,7 +38,8 @@ from ovnreserve.engine.states import States
 from ovnreserve.engine.tasks import Tasks
 from ovnreserve.engine.work import Answer, Apply, Create, Delete, Look, Refresh, Request, Settle, Ticket, Work
 from ovnreserve.ledger.backup import copy_ledger
-from ovnreserve.ledger.ledger import Entry, Ledger, read_journal
+from ovnreserve.ledger.journal import Keep, search
+from ovnreserve.ledger.ledger import Entry, Ledger
 from ovnreserve.model.errors import OutcomeUnknown, Refused, Unavailable, shown
 from ovnreserve.model.owner import WantedOwner
 from ovnreserve.model.pace import Beat, no_beat, paced
@@ -75,6 +78,7 @@ class Engine:
         northbound: Northbound,
         *,
         quarantine: float = QUARANTINE,
+        journal_keep: Keep = Keep(),  # noqa: B008 - frozen
         adopt_database: bool = False,
         keep_vm_ip: bool = False,
         random: Random | None = None,
@@ -113,6 +117,7 @@ class Engine:
             published=self.published,
             events=self._events,
         )
+        self._pruning = Pruning(ledger, journal_keep)
         self._batch: Batch | None = None
         self._states = States(
             self.world,
@@ -134,18 +139,23 @@ class Engine:
 
     # ---- any thread ------------------------------------------------------------------------------------------------
 
-    def submit(self, requests: list[Request], key: Any, *, timeout: float = 30.0, wait_sb: bool = False) -> None:
-        """Queue a client's requests; a Ticket with `key` and their answers in order is delivered, whatever happens.
+    def submit(
+        self, requests: list[Request], key: Any, *, timeout: float = 30.0, wait_sb: bool = False, actor: str = ""
+    ) -> None:
+        """Queue requests of a client, whom the journal calls `actor`; a Ticket with `key` and their answers in order
+        is delivered, whatever happens.
 
         The engine looks at them in its next turn: `wake` it once all that is at hand has been submitted.
         """
-        refused = self._inbox.submit(requests, key, timeout, wait_sb=wait_sb)
+        refused = self._inbox.submit(requests, key, timeout, wait_sb=wait_sb, actor=actor)
         if refused is not None:
             self.deliver([refused])
 
-    def journal(self, name: str | None = None) -> list[Entry]:
-        """The journal's last entries, oldest first, of one reservation or of all. Reads the ledger's file: slow."""
-        return read_journal(self._ledger.path, name)
+    def journal(
+        self, equal: Mapping[str, Sequence[str]], limit: int, *, tenures: bool = False
+    ) -> list[tuple[int, Entry]]:
+        """The journal's last entries, as `ledger.journal.search` has them. Any thread; slow. Raises LedgerError."""
+        return search(self._ledger.path, equal, limit, tenures=tenures)
 
     def copy_ledger(self) -> BinaryIO:
         """What the ledger's file holds now (`Settle` first). Any thread, one at a time; slow. Raises LedgerError."""
@@ -198,6 +208,14 @@ class Engine:
         self._answer_in_time()
         if self._commits.batch is None and time.monotonic() >= self._settlement.due:
             self._settlement.write()
+        if self._is_idle and time.monotonic() >= self._pruning.due:
+            self._pruning.go_on()
+
+    @property
+    def _is_idle(self) -> bool:
+        """Does nobody wait for anything of us?"""
+        waiting = self._queue.waiting or self._queue.deferred or self._inbox.has_come or self._publisher.has_more
+        return self._commits.batch is None and self._settlement.due == inf and not waiting
 
     def _block(self, seconds: float) -> None:
         self._northbound.block(self._event, seconds)
@@ -211,6 +229,8 @@ class Engine:
         now = time.monotonic()
         until = min(now + self._beat_every, self._inbox.next_deadline)
         until = min(until, self._commits.barriers.next_deadline, self._publisher.due)
+        if self._is_idle:
+            until = min(until, self._pruning.due)
         if self._commits.batch is None:
             until = min(until, self._settlement.due)
             if self.published.state == "syncing":

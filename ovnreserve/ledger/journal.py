@@ -9,8 +9,8 @@ So the journal may have more than it is to keep, by what lives and by the beginn
 
 **What was released stays released.** When a copy of the northbound database turns up again, `was_released` tells by
 the uid that a record in it is of something that is gone. Nobody knows how old a copy may be that somebody restores. So
-when an entry `Released` or `GivenBack` is pruned its uid goes to the table `released`, for ever: 60 bytes each, a twentieth of what
-the journal had about it.
+when an entry of GONE is pruned its uid goes to the table `released`, for ever: 60 bytes each, a twentieth of what the
+journal had about it.
 
 Pruning is done in pieces of PIECE entries, each a transaction of its own, by the one who writes; SQLite uses the pages
 again that become free, so that the file stops growing, but does not shrink.

@@ -11,6 +11,8 @@ _KINDS: Final[dict[str, tuple[str, str]]] = {
     "virtualmachine": ("kubevirt.io/v1", "VirtualMachine"),
 }
 _NAMESPACED: Final = frozenset({"statefulset", "virtualmachine"})
+DATABASE: Final = "database"
+"""Whom the journal names when it is about the northbound database as a whole."""
 LEDGER: Final = "ledger"
 """Whom the journal names when something happened to the ledger itself. No IP has this name: theirs have a dot."""
 
@@ -29,8 +31,8 @@ def involved(key: str) -> Involved:
     (No IP's name has a slash, but a logical switch's may have more.)
     """
     word, slash, name = key.partition("/")
-    if key == LEDGER:
-        return Involved("ovnreserve.io/v1", "Ledger", "", key)
+    if key in (LEDGER, DATABASE):
+        return Involved("ovnreserve.io/v1", key.capitalize(), "", key)
     if not slash or word not in _KINDS:
         return Involved("kubeovn.io/v1", "IP", "", key)
     namespace, slash, rest = name.partition("/") if word in _NAMESPACED else ("", "/", name)

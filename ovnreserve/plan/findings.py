@@ -20,14 +20,13 @@ from typing import Final, NamedTuple
 from ovnreserve.model.addresses import format_v4, format_v6
 from ovnreserve.model.documents import timestamp
 from ovnreserve.model.errors import shown
+from ovnreserve.model.involved import DATABASE
 from ovnreserve.model.ip import Condition
 from ovnreserve.plan.macs import PREFIXES, our_prefix
 from ovnreserve.plan.outcome import Event
 from ovnreserve.plan.segment import Key, Segment
 from ovnreserve.plan.world import World
 
-DATABASE: Final = "NB_Global"
-"""In place of a subnet's name, for what concerns the whole database."""
 _ROUTERS: Final = frozenset({"router", "remote"})
 _NAMED: Final = 10
 """So many ports are named of those that hold one address, and so many addresses in a condition."""
@@ -133,6 +132,7 @@ def examine(world: World, segment: Segment, before: Health | None, stirred: Coll
 
 def remarks(name: str, before: Health | None, now: Health, stirred: Collection[Key]) -> Iterator[Event]:
     """What is worth the journal of the change from one look at the switch of that name to the next."""
+    name = f"subnet/{name}"
     was = before.duplicates if before is not None else {}
     came = [now.duplicates[key] for key in sorted(stirred) if now.duplicates.get(key, was.get(key)) != was.get(key)]
     yield from _singly(name, "Warning", "DuplicateAddress", [finding.message for finding in came])

@@ -30,16 +30,17 @@ _SHOWN: Final = 200
 """Characters of somebody's exclude_ips that the journal quotes."""
 
 
-def plan_resume(world: World, r: Resource, context: Context) -> Plan:
-    """Write the reservation's record again. One that was never acknowledged and cannot be had any more fails; one that
-    was waits for its switch to be back, however long: somebody may be about to restore the database.
+def plan_resume(world: World, r: Resource, context: Context, was: str = "the northbound database had none") -> Plan:
+    """Write the resource's record again; `was` tells the journal what had become of it. A reservation that was never
+    acknowledged and cannot be had any more fails; one that was waits for its switch to be back, however long:
+    somebody may be about to restore the database.
 
     Where its address is not excluded, the switch's repair was planned before in the same batch.
     """
     if r.state is State.FAILED:
         return Plan("failed", r, (PutRecord(r),))
     if not isinstance(r, Reservation):
-        event = Event("Normal", "Republished", r.name, f"wrote the record of {r.what} again")
+        event = Event("Normal", "Republished", r.name, f"wrote the record of {r.what} again: {was}")
         return Plan("created", r, (PutRecord(r.with_(state=State.HELD)),), (event,))
     segment = world.segments.get(r.switch)
     if segment is None and r.state is State.HELD:
@@ -58,7 +59,7 @@ def plan_resume(world: World, r: Resource, context: Context) -> Plan:
         except Conflict as conflict:
             return _failed(r, conflict.message, context)
     held = r.with_(state=State.HELD)
-    event = Event("Normal", "Republished", r.name, f"wrote the record of {r.port_addresses} again")
+    event = Event("Normal", "Republished", r.name, f"wrote the record of {r.port_addresses} again: {was}")
     verdict = judge(world, r)
     if own is None or verdict.addresses is None:
         return Plan("created", r, (PutRecord(held),), (event,))
@@ -112,13 +113,14 @@ def plan_repair(world: World, segment: Segment, context: Context) -> Plan:
 def _repaired(segment: Segment, withheld: set[int]) -> Event:
     """What the journal has under the switch's name."""
     switch = segment.switch
+    about = f"subnet/{switch.name}"
     where = f"exclude_ips of logical switch {switch.name} ({switch.uuid})"
     left = ", ".join(format_v4(address) for address in sorted(segment.withheld - withheld))
     if is_written(segment):
         what = f"{left}, withheld until now, is excluded again" if left else "what it may not exclude is withheld"
-        return Event("Normal", "Repaired", switch.name, f"{where}: {what}")
+        return Event("Normal", "Repaired", about, f"{where}: {what}")
     was = switch.exclude_ips or ""
-    return Event("Warning", "Repaired", switch.name, f'{where} was "{_short(was)}": our part is written again')
+    return Event("Warning", "Repaired", about, f'{where} was "{_short(was)}": our part is written again')
 
 
 def _short(text: str) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ovnreserve.model.addresses import format_v4, format_v6
-from ovnreserve.model.errors import Conflict, FieldError, Invalid, NotFound
-from ovnreserve.model.ip import OUR_LABELS, Wanted
+from ovnreserve.model.errors import Conflict, FieldError, Invalid, NotFound, shown
+from ovnreserve.model.ip import LABEL_RESERVED, OUR_LABELS, Wanted
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import State
 from ovnreserve.model.steps import UpdateRecord
 from ovnreserve.plan.outcome import Context, Event, Plan
 from ovnreserve.plan.retain import identity_of, plan_let_go, retainer
 from ovnreserve.plan.world import World
+
+_SHOWN: Final = 500
+"""Characters of what was changed that the journal has."""
 
 
 def plan_update(world: World, r: Reservation, wanted: Wanted, context: Context) -> Plan:
@@ -94,9 +97,26 @@ def _relabel(
     if changed == r:
         return Plan("unchanged", r)
     changed = changed.with_(**context.stamp)
-    word = "reserved, and lives until it is deleted" if reserved else "not reserved, and lives as long as its owner"
-    events = (Event("Normal", "Labelled", r.name, f"its label says that it is {word}"),)
-    return Plan("configured", changed, (UpdateRecord(changed),) if r.live else (), events * (reserved != r.reserved))
+    what = "; ".join(
+        f"{word} {', '.join(keys)}"
+        for word, keys in (
+            ("label", _differing(_labels(r), _labels(changed))),
+            ("annotation", _differing(r.annotations, annotations)),
+        )
+        if keys
+    )
+    event = Event("Normal", "Relabelled", r.name, f"changed {shown(what, _SHOWN)}")
+    return Plan("configured", changed, (UpdateRecord(changed),) if r.live else (), (event,))
+
+
+def _labels(r: Reservation) -> dict[str, str]:
+    return {**r.labels, LABEL_RESERVED: "true" if r.reserved else "false"}
+
+
+def _differing(old: dict[str, str], new: dict[str, str]) -> list[str]:
+    """Keys with what they have become: `color=blue`, `color-` where it is gone."""
+    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    return [f"{key}={new[key]}" if key in new else f"{key}-" for key in keys]
 
 
 def _check_version(r: Reservation, version: str) -> None:
