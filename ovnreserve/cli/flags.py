@@ -7,7 +7,7 @@ argparse does none of these, and importing it takes 5 ms of the 35 that a comman
 
 from __future__ import annotations
 
-from ovnreserve.cli import durations
+from ovnreserve.cli import durations, moments
 from ovnreserve.cli.errors import UsageError
 
 TYPE_CHECKING = False
@@ -39,6 +39,8 @@ class Options:
         self.contiguous = False
         self.family: int | None = None
         self.explain = ""
+        self.about = ""  # get events --for
+        self.at: float | None = None  # history --at, seconds since the epoch
 
 
 def _text(value: str) -> str:
@@ -115,9 +117,10 @@ COMMANDS = {
     "apply": Command("-f FILE|-|DIR", "Create what is not there; set labels and annotations of what is.", _APPLY),
     "create": Command("-f FILE|-|DIR", "Create; what is there already is an error.", _APPLY),
     "get": Command(
-        "ip|subnet [NAME...] | ip/NAME...",
+        "ip|subnet [NAME...] | ip/NAME... | events",
         "Show one or many resources.",
         {
+            "for": Flag("about", "KIND/NAME", _text, "Only the events of that object, such as ip/vm-1.default."),
             "output": Flag("output", "yaml|json|wide|name", _text, "The format (default a table).", "o"),
             "selector": Flag("selector", "KEY=VALUE,...", _text, "Only those whose labels match.", "l"),
             "no-headers": Flag("no_headers", "", _boolean, "Leave the table's first line out."),
@@ -158,6 +161,14 @@ COMMANDS = {
             "family": Flag("family", "4|6", _family, "IPv4 or IPv6 (default IPv4 where the subnet has it)."),
             "explain": Flag("explain", "ADDRESS", _text, "Say why the address is not free; exit status 1 if so."),
             "output": Flag("output", "json", _text, "The format (default one address a line).", "o"),
+        },
+    ),
+    "history": Command(
+        "NAME|ADDRESS|MAC",
+        "Show who has held a name, an address or a MAC, also what is long gone.",
+        {
+            "at": Flag("at", "TIME", moments.parse, "Who held it then: 2026-11-27T08:00:00Z, 2026-11-27, or 2h ago."),
+            "output": Flag("output", "yaml|json|wide", _text, "The format (default a table).", "o"),
         },
     ),
     "backup": Command("FILE|-", "Write a copy of the daemon's ledger to a file, or to standard output.", {}),

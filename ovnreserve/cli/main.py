@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from importlib import import_module
 
 from ovnreserve.cli import flags
 from ovnreserve.cli.errors import CommandError
@@ -83,30 +84,27 @@ def _run(argv: list[str], report: Report) -> int:
     return 0
 
 
+_COMMANDS = {
+    "apply": ("writes", "apply"),
+    "backup": ("backup", "backup"),
+    "create": ("writes", "apply"),
+    "delete": ("writes", "delete"),
+    "describe": ("reads", "describe"),
+    "get": ("reads", "get"),
+    "history": ("history", "history"),
+    "restore": ("backup", "restore"),
+    "status": ("daemon_status", "status"),
+    "suggest": ("suggesting", "suggest"),
+    "version": ("daemon_status", "version"),
+    "wait": ("waiting", "wait"),
+}
+"""Where the function of each command is."""
+
+
 def _command(name: str) -> Callable[[Options, Client, Report], None]:
-    if name in ("get", "describe"):
-        from ovnreserve.cli import reads
-
-        return reads.get if name == "get" else reads.describe
-    if name in ("status", "version"):
-        from ovnreserve.cli import daemon_status
-
-        return daemon_status.status if name == "status" else daemon_status.version
-    if name == "wait":
-        from ovnreserve.cli import waiting
-
-        return waiting.wait
-    if name == "suggest":
-        from ovnreserve.cli import suggesting
-
-        return suggesting.suggest
-    if name in ("backup", "restore"):
-        from ovnreserve.cli import backup
-
-        return backup.backup if name == "backup" else backup.restore
-    from ovnreserve.cli import writes
-
-    return writes.delete if name == "delete" else writes.apply
+    module, function = _COMMANDS[name]
+    found: Callable[[Options, Client, Report], None] = getattr(import_module(f"ovnreserve.cli.{module}"), function)
+    return found
 
 
 if __name__ == "__main__":

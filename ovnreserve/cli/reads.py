@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ovnreserve.cli import render, resources
+from ovnreserve.cli import events, render, resources
 from ovnreserve.cli.client import quote
 from ovnreserve.cli.errors import CommandError, StatusError, UsageError, printable
 
@@ -77,8 +77,8 @@ def describe(options: Options, client: Client, report: Report) -> None:
         for item in items:
             name = str(resources.metadata(item).get("name") or "")
             field = quote(f"involvedObject.name={name}")
-            events = _items(client, f"/api/v1/events?fieldSelector={field}", "Event")
-            about = [e for e in events if resources.section(e, "involvedObject").get("kind") in (kind.kind, None)]
+            told = _items(client, f"{resources.EVENT.path()}?fieldSelector={field}", "Event")
+            about = [e for e in told if resources.section(e, "involvedObject").get("kind") in (kind.kind, None)]
             report.say(("\n\n" if described else "") + render.describe(item, about))
             described += 1
     if not described and not missing:
@@ -93,9 +93,15 @@ def _find(options: Options, client: Client) -> tuple[Found, list[StatusError]]:
         raise UsageError("Required resource not specified.", options.command)
     found: Found = []
     missing: list[StatusError] = []
-    for kind, names in resources.targets(options.arguments):
+    targets = resources.targets(options.arguments)
+    if options.about and any(kind is not resources.EVENT for kind, _ in targets):
+        raise CommandError("--for is for events only")
+    for kind, names in targets:
         if names and options.selector:
             raise CommandError("name cannot be provided when a selector is specified")
+        if kind is resources.EVENT:
+            found.append((kind, _events(options, names, client)))
+            continue
         if not names:
             query = f"?labelSelector={quote(options.selector)}" if options.selector else ""
             found.append((kind, _items(client, kind.path() + query, kind.kind)))
@@ -108,6 +114,15 @@ def _find(options: Options, client: Client) -> tuple[Found, list[StatusError]]:
                 missing.append(error)
         found.append((kind, items))
     return found, missing
+
+
+def _events(options: Options, names: list[str], client: Client) -> list[dict[str, Any]]:
+    """What the journal tells, of whom --for says."""
+    if options.command != "get" or names:
+        raise CommandError("events are shown by 'ovnreserve get events', of one object with --for=ip/NAME")
+    labels = f"labelSelector={quote(options.selector)}" if options.selector else ""
+    query = "&".join(filter(None, (events.query(options.about), labels)))
+    return events.in_order(_items(client, f"{resources.EVENT.path()}?{query}".removesuffix("?"), "Event"))
 
 
 def _names_one(options: Options) -> bool:

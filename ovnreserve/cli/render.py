@@ -36,6 +36,13 @@ _COLUMNS = {
         ("V6AVAILABLE", "status.v6availableIPs"),
         ("EXCLUDEIPS", "spec.excludeIps"),
     ),
+    "Event": (
+        ("LAST SEEN", "@last"),
+        ("TYPE", "type"),
+        ("REASON", "reason"),
+        ("OBJECT", "@object"),
+        ("MESSAGE", "message"),
+    ),
 }
 _WIDE = {
     "IP": (
@@ -49,6 +56,13 @@ _WIDE = {
         ("V4QUARANTINED", "status.v4quarantinedIPs"),
         ("V6QUARANTINED", "status.v6quarantinedIPs"),
         ("AGE", "@age"),
+    ),
+    "Event": (
+        ("ACTOR", "@actor"),
+        ("SOURCE", "source.component"),
+        ("FIRST SEEN", "@first"),
+        ("COUNT", "count"),
+        ("NAME", "@name"),
     ),
 }
 # How a word within a field's name is written in a description: v4IpAddress is `V4 IP Address`.
@@ -78,8 +92,26 @@ def _cell(item: dict[str, Any], where: str, name: str) -> str:
         return one_line(name)
     if where == "@age":
         return durations.since(resources.metadata(item).get("creationTimestamp"))
-    part, _, field = where.partition(".")
-    return one_line(value_text(resources.section(item, part).get(field)))
+    if where in ("@last", "@first"):
+        return durations.since(item.get(f"{where[1:]}Timestamp"))
+    if where == "@object":
+        return one_line(_involved(item))
+    if where == "@actor":
+        return one_line(value_text(_actor(item)))
+    part, dot, field = where.partition(".")
+    return one_line(value_text(resources.section(item, part).get(field) if dot else item.get(part)))
+
+
+def _involved(event: dict[str, Any]) -> str:
+    """`ip/NAME` of an event, with the namespace between them where there is one."""
+    about = resources.section(event, "involvedObject")
+    words = (str(about.get("kind") or "").lower(), about.get("namespace"), about.get("name"))
+    return "/".join(str(word) for word in words if word)
+
+
+def _actor(event: dict[str, Any]) -> object:
+    """At whose wish it came to that."""
+    return resources.section(resources.metadata(event), "annotations").get("ovnreserve.io/actor")
 
 
 def value_text(value: object) -> str:
@@ -179,7 +211,7 @@ def _event(event: dict[str, Any]) -> tuple[str, ...]:
     return (
         *(one_line(value_text(event.get(key))) for key in ("type", "reason")),
         age,
-        one_line(value_text(resources.section(event, "source").get("component"))),
+        one_line(value_text(_actor(event) or resources.section(event, "source").get("component"))),
         one_line(str(event.get("message") or "")),
     )
 

@@ -13,21 +13,25 @@ GROUP = "kubeovn.io"
 
 
 class Kind:
-    """One kind of resource of the group: `IP`, `ip`, `ips`."""
+    """One kind of resource: `IP`, `ip`, `ips` of the group, or of Kubernetes' own if it has none."""
 
-    __slots__ = ("kind", "plural", "singular")
+    __slots__ = ("group", "kind", "plural", "short", "singular")
 
-    def __init__(self, kind: str, singular: str, plural: str) -> None:
+    def __init__(self, kind: str, singular: str, plural: str, group: str = GROUP, short: str = "") -> None:
         self.kind = kind
         self.singular = singular
         self.plural = plural
+        self.group = group
+        self.short = short
 
     def path(self, name: str = "") -> str:
         """Where the API has all of them, or the one of that name."""
-        base = f"/apis/{GROUP}/v1/{self.plural}"
+        base = f"/apis/{self.group}/v1/{self.plural}" if self.group else f"/api/v1/{self.plural}"
         return f"{base}/{quote(name)}" if name else base
 
     def words(self) -> tuple[str, ...]:
+        if not self.group:
+            return (self.singular, self.plural, self.short)
         return (
             self.singular,
             self.plural,
@@ -39,8 +43,9 @@ class Kind:
 
 IP = Kind("IP", "ip", "ips")
 SUBNET = Kind("Subnet", "subnet", "subnets")
+EVENT = Kind("Event", "event", "events", group="", short="ev")
 BY_KIND = {kind.kind: kind for kind in (IP, SUBNET)}
-_BY_WORD = {word: kind for kind in (IP, SUBNET) for word in kind.words()}
+_BY_WORD = {word: kind for kind in (IP, SUBNET, EVENT) for word in kind.words()}
 
 
 def find_kind(word: str) -> Kind:
