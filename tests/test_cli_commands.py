@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ovnreserve import __version__
 from ovnreserve.cli import flags
@@ -412,6 +413,64 @@ def test_get_wants_to_know_what(run, argv, message):
     code, out, err = run("get", *argv)
     assert (code, out) == (1, "")
     assert err.startswith(message)
+
+
+EVENTS = "/api/v1/events"
+
+
+@pytest.mark.parametrize("word", ["events", "event", "ev"])
+def test_get_events_shows_those_of_all(server, run, word):
+    told = {"reason": "Reserved", "type": "Normal", "involvedObject": {"kind": "IP", "name": "a"}, "message": "why"}
+    server.on(f"GET {EVENTS}", {"apiVersion": "v1", "items": [told]})
+    code, out, err = run("get", word, "--no-headers")
+    assert (code, out.split(), err) == (0, ["<unknown>", "Normal", "Reserved", "ip/a", "why"], "")
+
+
+def test_get_events_of_one_object_asks_for_these_only(server, run):
+    fields = quote("involvedObject.kind=IP,involvedObject.name=a")
+    server.on(f"GET {EVENTS}?fieldSelector={fields}", {"apiVersion": "v1", "items": []})
+    assert run("get", "events", "--for=ip/a") == (0, "", "No resources found\n")
+    assert server.asked == [f"GET {EVENTS}?fieldSelector={fields}"]
+
+
+def test_get_events_prints_names(server, run):
+    server.on(f"GET {EVENTS}", {"apiVersion": "v1", "items": [{"metadata": {"name": "a.1"}}]})
+    assert run("get", "ev", "-o", "name") == (0, "event/a.1\n", "")
+
+
+@pytest.mark.parametrize("argv", [["get", "event", "a.1"], ["get", "event/a.1"], ["describe", "events"]])
+def test_events_are_only_listed(server, run, argv):
+    assert run(*argv) == (
+        1, "", "error: events are shown by 'ovnreserve get events', of one object with --for=ip/NAME\n",
+    )  # fmt: skip
+    assert server.asked == []
+
+
+def test_for_is_for_events(server, run):
+    assert run("get", "ip", "--for=ip/a") == (1, "", "error: --for is for events only\n")
+    assert server.asked == []
+
+
+HISTORY = "/apis/ovnreserve.io/v1/history"
+
+
+def test_history_of_a_name_that_never_was_is_not_found(server, run):
+    message = 'the journal knows no "a.default"'
+    server.on(f"GET {HISTORY}?name=a.default", (404, refusal("NotFound", 404, message)))
+    assert run("history", "a.default") == (1, "", f"Error from server (NotFound): {message}\n")
+
+
+def test_history_when_nobody_held_it_says_so_and_is_no_error(server, run):
+    server.on(f"GET {HISTORY}?address=10.0.0.9&at=1795766400.0", {"tenures": [], "events": []})
+    assert run("history", "10.0.0.9", "--at", "2026-11-27 08:00") == (0, "", "No resources found\n")
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_history_prints_the_answer_as_it_is(server, run, form):
+    answer = {"apiVersion": "ovnreserve.io/v1", "events": [], "kind": "History", "tenures": []}
+    server.on(f"GET {HISTORY}?mac=026f76123456", answer)
+    code, out, err = run("history", "026f76123456", "-o", form)
+    assert (code, yaml.safe_load(out), err) == (0, answer, "")
 
 
 def test_describe_shows_the_events_about_the_object(server, run):
