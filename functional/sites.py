@@ -210,11 +210,18 @@ class Site:
 
     def release(self, name: str) -> None:
         """Delete the IP, and return when it is gone."""
-        self.client.request("DELETE", f"/apis/kubeovn.io/v1/ips/{name}")
-        wait_until(lambda: self.ip(name) is None, what=f"{name} released")
+        uid = self.client.request("DELETE", f"/apis/kubeovn.io/v1/ips/{name}")["metadata"]["uid"]
 
-    def ips(self) -> list[dict[str, Any]]:
-        return self.client.get("/apis/kubeovn.io/v1/ips")["items"]
+        def gone() -> bool:
+            ip = self.ip(name)
+            return ip is None or ip["metadata"]["uid"] != uid  # its port, where that stays, has an IP of its own
+
+        wait_until(gone, what=f"{name} released")
+
+    def ips(self, reserved: str = "true") -> list[dict[str, Any]]:
+        """The IPs that are reserved, or those that are not ("false")."""
+        query = f"?labelSelector=ovn.kubernetes.io/ip_reserved%3D{reserved}"
+        return self.client.get(f"/apis/kubeovn.io/v1/ips{query}")["items"]
 
     def ip(self, name: str) -> dict[str, Any] | None:
         try:
@@ -223,6 +230,11 @@ class Site:
             if error.not_found:
                 return None
             raise
+
+    def reserved(self, name: str) -> dict[str, Any] | None:
+        """The IP, if it is reserved and not only its port's."""
+        ip = self.ip(name)
+        return ip if ip and ip["metadata"]["labels"]["ovn.kubernetes.io/ip_reserved"] == "true" else None
 
     def condition(self, name: str, type_: str) -> dict[str, str]:
         ip = self.ip(name)

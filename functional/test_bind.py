@@ -385,7 +385,7 @@ def test_a_reservation_that_is_being_released_is_not_bound(site: Site) -> None:
         assert ip is not None
         assert ip["status"]["phase"] == "Releasing"
         assert len(site.ours()) == written
-    wait_until(lambda: site.ip(answer.name) is None, what="released")
+    wait_until(lambda: not site.ips(), what="released")
     seen_by_northd(site)
     assert site.addresses(answer.name) == {"dynamic"}
     assert site.dynamic_addresses(answer.name)

@@ -242,6 +242,11 @@ def test_what_is_found_wrong_with_the_database_is_a_warning_in_the_status():
     assert "Warning" not in render.status(STATUS | {"findings": []})
 
 
+def test_the_status_counts_the_ports_that_have_an_ip_that_is_not_reserved():
+    lines = render.status({**STATUS, "ports": 120, "born": 100}).split("\n")
+    assert "Ports: 120 (100 with an IP that is not reserved)" in lines
+
+
 def test_the_status_of_a_standby_names_who_wrote_last():
     standby = STATUS | {"state": "standby", "writer": "host-a (pid 4711, /run/ovn/ovnreserved.sock)\x1b[2J"}
     last = render.status(standby).split("\n")[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import select
 import socket
@@ -100,6 +101,29 @@ def test_one_body_too_large_is_refused_and_gives_back_what_it_had(connect: Calla
         for _ in range(MAX_BODY // MIB + 1):
             client.sendall(b" " * MIB)
         assert client.recv(65536).startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize("count", [0, 1, 1000])
+def test_while_a_long_list_is_made_the_others_have_their_turns(count: int) -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def made() -> Response:
+        waiting = asyncio.create_task(others())
+        try:
+            return await http.json_list({"kind": "List"}, ({"number": number} for number in range(count)))
+        finally:
+            waiting.cancel()
+
+    response = asyncio.run(made())
+    assert json.loads(response.body) == {"kind": "List", "items": [{"number": number} for number in range(count)]}
+    assert response.headers["content-length"] == str(len(response.body))
+    assert turns >= count // 250
 
 
 def test_bodies_have_so_many_bytes_together_and_a_request_gives_back_its_share() -> None:

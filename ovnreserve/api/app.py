@@ -32,7 +32,9 @@ from ovnreserve.api.http import (
     body,
     check_delete_options,
     fields,
+    in_turns,
     json,
+    json_list,
     merge_patch,
     quoted,
     waiting,
@@ -50,7 +52,9 @@ from ovnreserve.engine import (
     Refresh,
     Request,
     Settle,
+    Shown,
     document,
+    labels,
 )
 from ovnreserve.model.documents import read_metadata, timestamp
 from ovnreserve.model.errors import (
@@ -129,15 +133,18 @@ class Api:
     async def _list(self, request: HttpRequest) -> Response:
         wanted = selectors.parse(request.query_params.get("labelSelector", ""))
         wanted_fields = fields(request, "metadata.name")
-        version = self._published.version
-        pairs = self._published.all_ips()
-        if wanted_fields:
-            named = ((pair, {"metadata": {"name": pair[0].name}}) for pair in pairs)
-            pairs = [pair for pair, name in named if selectors.matches_fields(wanted_fields, name)]
-        found = [document(r, seen) for r, seen in pairs]
-        items = [ip for ip in found if selectors.matches(wanted, ip.metadata.labels)]
-        metadata = {"resourceVersion": str(version)}
-        return json({"apiVersion": API_VERSION, "kind": "IPList", "metadata": metadata, "items": items})
+        head = {"metadata": {"resourceVersion": str(self._published.version)}}
+
+        def is_asked_for(name: str, shown: Shown) -> bool:
+            return selectors.matches_fields(wanted_fields, {"metadata": {"name": name}}) and (
+                not wanted or selectors.matches(wanted, labels(shown))
+            )
+
+        found = self._published.all_ips()
+        if wanted_fields or wanted:
+            found = {name: shown async for name, shown in in_turns(found.items()) if is_asked_for(name, shown)}
+        by_name = (found[name] for name in sorted(found))
+        return await json_list({"apiVersion": API_VERSION, "kind": "IPList", **head}, map(document, by_name))
 
     async def _create(self, request: HttpRequest) -> Response:
         wanted = read(await body(request))
@@ -160,15 +167,15 @@ class Api:
         name = request.path_params["name"]
         patch = await merge_patch(request)
         spec = read_patch(patch, name)
-        labels, annotations, version = read_metadata(patch, name)
-        reserved = patched_label(labels, name)
+        patched, annotations, version = read_metadata(patch, name)
+        reserved = patched_label(patched, name)
         wanted = None
         if spec:
-            ip = self._published.ip(name)
-            if ip is None:
+            there = self._published.ips.get(name) or self._published.born.get(name)
+            if there is None:
                 raise NotFound.of("ips", name)
-            wanted = merged(ip, spec)
-        [answer] = await self._ask(request, [Patch(name, labels, annotations, version, wanted, reserved)])
+            wanted = merged(document(there), spec)
+        [answer] = await self._ask(request, [Patch(name, patched, annotations, version, wanted, reserved)])
         return self._one(answer)
 
     def _one(self, answer: Answer, created: int = 200) -> Response:
@@ -191,7 +198,7 @@ class Api:
             return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 200}
         found = self._published.ips.get(r.name)
         if found is not None and found[0].uid == r.uid:
-            return document(*found)
+            return document(found)
         if answer.result == "deleted" and r.deleted is None:
             r = r.with_(deleted=int(time.time()))
         return render(r, Status(_PHASES[r.state] if r.deleted is None else "Releasing", ()))
@@ -310,6 +317,7 @@ class Api:
             "subnets": published.subnet_count,
             "ports": published.ports,
             "findings": [finding._asdict() for finding in published.findings],
+            "born": len(published.born),
             "revision": published.revision,
             "writer": published.writer,
             "ledger": str(self._ledger),

@@ -227,6 +227,7 @@ def status(answer: dict[str, Any]) -> str:
     parts = ", ".join(f"{number} {name}" for name, number in counts.items() if name != "total")
     revision = ", ".join(f"{who}:{count}" for who, count in resources.section(answer, "revision").items())
     uptime = answer.get("uptime")
+    born = answer.get("born")
     fields = {
         "Status": value_text(answer.get("state")),
         "Version": value_text(answer.get("version")),
@@ -235,7 +236,7 @@ def status(answer: dict[str, Any]) -> str:
         "Database": f"{value_text(database.get('remote'))} ({connection}{schema})",
         "Reservations": value_text(counts.get("total")) + (f" ({parts})" if parts else ""),
         "Subnets": value_text(answer.get("subnets")),
-        "Ports": value_text(answer.get("ports")),
+        "Ports": value_text(answer.get("ports")) + (f" ({born} with an IP that is not reserved)" if born else ""),
         "Revision": value_text(revision),
         "Ledger": value_text(answer.get("ledger")),
     }

@@ -6,7 +6,7 @@ daemon is, and when it has to `compare` the stores. `looks`: questions about the
 die. `settlement`, `events`: what is written down afterwards. `publisher`: what readers see (`published`).
 """
 
-from ovnreserve.engine.published import Published, document
+from ovnreserve.engine.published import Published, Shown, document, labels
 from ovnreserve.engine.work import Answer, Apply, Create, Delete, Look, Refresh, Request, Settle, Ticket
 from ovnreserve.engine.writer import Engine
 from ovnreserve.ledger.ledger import Entry
@@ -28,8 +28,10 @@ __all__ = [
     "Request",
     "Scale",
     "Settle",
+    "Shown",
     "Ticket",
     "document",
     "explain",
+    "labels",
     "suggest",
 ]

@@ -1,17 +1,23 @@
 """What readers see: frozen values that the engine has published.
 
-The engine's thread writes, any thread reads. Each look-up and each copy of a dict's values is one atomic step of the
+The engine's thread writes, any thread reads. Each look-up and each copy of a dict is one atomic step of the
 interpreter, and every value in it is immutable, so readers need no lock and never see half a change of one resource.
+An IP whose port is reserved or no longer so moves from one dict to the other: it is put into the one before it is taken
+out of the other, and who looks for it looks into the first once more.
 """
 
 from __future__ import annotations
 
-from ovnreserve.model.ip import IP, Subnet, render
+from ovnreserve.model.ip import IP, Subnet, labels_of, render
 from ovnreserve.model.owner import Owner
 from ovnreserve.model.reservation import Reservation
-from ovnreserve.plan import status
+from ovnreserve.plan import born, status
+from ovnreserve.plan.born import Born
 from ovnreserve.plan.findings import Finding
 from ovnreserve.plan.status import Observed
+
+Shown = tuple[Reservation, Observed] | Born
+"""What is shown as an IP: a reservation and what was seen of it, or what was born with a port."""
 
 
 class Published:
@@ -19,6 +25,8 @@ class Published:
         self.ips: dict[str, tuple[Reservation, Observed]] = {}
         self.owners: dict[str, Owner] = {}
         """By name among the resources; also those that are remembered as gone."""
+        self.born: dict[str, Born] = {}
+        """The IPs of ports for whose names nothing is reserved."""
         self.subnets: dict[str, Subnet] = {}
         self.version = 0
         self.state = "disconnected"
@@ -36,16 +44,25 @@ class Published:
         """The daemon that wrote to the database last, on one line."""
 
     def ip(self, name: str) -> IP | None:
-        found = self.ips.get(name)
-        return None if found is None else document(*found)
+        found = self.ips.get(name) or self.born.get(name) or self.ips.get(name)
+        return None if found is None else document(found)
 
-    def all_ips(self) -> list[tuple[Reservation, Observed]]:
-        """Every reservation, by name."""
-        return sorted(self.ips.values(), key=lambda pair: pair[0].name)
+    def all_ips(self) -> dict[str, Shown]:
+        """Every IP by its name."""
+        before = self.ips.copy()
+        return {**before, **self.born.copy(), **self.ips.copy()}
 
     def all_subnets(self) -> list[Subnet]:
         return sorted(self.subnets.values(), key=lambda subnet: (subnet.name, subnet.uid))
 
 
-def document(r: Reservation, observed: Observed) -> IP:
+def document(shown: Shown) -> IP:
+    if isinstance(shown, Born):
+        return born.render(shown)
+    r, observed = shown
     return render(r, status.render(r, observed))
+
+
+def labels(shown: Shown) -> dict[str, str]:
+    """The labels of its document."""
+    return shown.labels if isinstance(shown, Born) else labels_of(shown[0])

@@ -12,6 +12,7 @@ from ovnreserve.engine.findings import Findings
 from ovnreserve.engine.published import Published
 from ovnreserve.model.pace import paced
 from ovnreserve.model.resource import is_fact
+from ovnreserve.plan.born import born
 from ovnreserve.plan.outcome import Event
 from ovnreserve.plan.status import observe, remarks
 from ovnreserve.plan.subnets import describe_subnet
@@ -42,7 +43,7 @@ class Publisher:
         self._review_at = 0.0
 
     def changed(self, names: Iterable[str]) -> None:
-        """Something about these reservations is, or may be, different."""
+        """Something about these reservations or ports is, or may be, different."""
         self._ips.update(names)
 
     def subnets_changed(self, switches: Iterable[str]) -> None:
@@ -108,25 +109,38 @@ class Publisher:
             return
         ips = self._published.ips
         now = time.time()
+        version = self._next_version()
         for name in paced(names, self._world.beat):
             if is_fact(name):
                 self._publish_fact(name)
                 continue
             r = reservations.get(name)
-            before = ips.get(name)
             if r is None:
+                self._publish_born(name, now, version)
                 ips.pop(name, None)
                 self._enforced.discard(name)
                 continue
+            before = ips.get(name)
             seen = observe(self._world, r, before[1] if before else None, now, awaited=name in self._enforced)
             ips[name] = (r, seen)
+            self._published.born.pop(name, None)
             if seen.lost is not None:
                 self._enforced.discard(name)
             elif before is not None and before[1].lost is not None:
                 self.committed((name,))
             self._remarks.extend(remarks(name, before[1] if before else None, seen))
         self._ips &= self.leaving
-        self._published.version = self._next_version()
+        self._published.version = version
+
+    def _publish_born(self, name: str, now: float, version: int) -> None:
+        """Nothing is reserved under the name. Is there an IP that was born with a port?"""
+        ips = self._published.born
+        port = self._world.port(name)
+        ip = None if port is None else born(self._world, port, ips.get(name), now, version)
+        if ip is None:
+            ips.pop(name, None)
+        else:
+            ips[name] = ip
 
     def _publish_fact(self, name: str) -> None:
         owner = self._world.owners.get(name)

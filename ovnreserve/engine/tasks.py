@@ -109,7 +109,7 @@ class Tasks:
     def told(self, names: Iterable[str]) -> None:
         """What is known of these has changed; of owners, what follows for their IPs."""
         for name in names:
-            self._births |= self._world.covered(name)
+            self._births |= self._world.coverage.of(name)
             if name in self._world.reservations:
                 self._births.add(name)
 
@@ -221,7 +221,7 @@ class Tasks:
             if wants_retaining(world, name):
                 self._add("retain", name, partial(self._retain, name))
         self._births.clear()
-        for owner in world.take_uncovered():
+        for owner in world.coverage.take_emptied():
             r = world.owners.get(owner)
             if r is not None and r.state is State.RELEASING:
                 self._add("finish", r.uid, partial(self._finish, r), name=owner)

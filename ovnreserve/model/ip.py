@@ -267,7 +267,7 @@ class Metadata(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, 
     annotations: dict[str, str] = {}
     creation_timestamp: str
     deletion_timestamp: str | None = None
-    finalizers: tuple[str, ...]
+    finalizers: tuple[str, ...] = ()
     generation: int
     labels: dict[str, str]
     name: str
@@ -316,7 +316,7 @@ def render(r: Reservation, status: Status) -> IP:
             deletion_timestamp=None if r.deleted is None else timestamp(r.deleted),
             finalizers=(FINALIZER,),
             generation=r.generation,
-            labels={**r.labels, **our_labels("true" if r.reserved else "false", r.subnet, r.node_name)},
+            labels=labels_of(r),
             name=r.name,
             resource_version=str(r.resource_version),
             uid=r.uid,
@@ -338,6 +338,11 @@ def render(r: Reservation, status: Status) -> IP:
         ),
         status=status,
     )
+
+
+def labels_of(r: Reservation) -> dict[str, str]:
+    """All labels of a reservation, its own and those that say what it is."""
+    return {**r.labels, **our_labels("true" if r.reserved else "false", r.subnet, r.node_name)}
 
 
 class Subnet(msgspec.Struct, frozen=True, kw_only=True):

@@ -56,7 +56,7 @@ def plan_finish(world: World, r: Resource) -> Plan:
     """The second transaction. Its success is what removes the resource from the ledger. An owner that is gone is
     remembered while there is still something of it.
     """
-    return Plan("unchanged") if world.covered(r.name) else plan_drop(r)
+    return Plan("unchanged") if world.coverage.of(r.name) else plan_drop(r)
 
 
 def plan_drop(r: Resource) -> Plan:

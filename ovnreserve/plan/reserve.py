@@ -36,6 +36,7 @@ from ovnreserve.model.resource import State
 from ovnreserve.model.steps import MembersUnchanged, PortUnchanged, PutRecord, Step, WriteAddresses
 from ovnreserve.model.topology import Port, auto_ranges
 from ovnreserve.plan.bind import given, seen
+from ovnreserve.plan.born import addresses_of
 from ovnreserve.plan.holders import check_adoptable, check_free, check_mac
 from ovnreserve.plan.identity import Identity, contradiction
 from ovnreserve.plan.macs import choose_mac
@@ -268,19 +269,12 @@ def _adopt(
     contradicts = contradiction(port, wanted.pod_name, wanted.namespace, wanted.pod_type)
     if contradicts:
         raise Conflict.over(wanted.name, "metadata.name", f"logical switch port {port.name} has {contradicts}")
-    has = [e for e in port.elements if not e.dynamic and e.mac and (e.v4 or e.v6)]
-    if port.dynamic is not None and port.assigned is not None and (port.assigned.v4 or port.assigned.v6):
-        has.insert(0, port.assigned)
-    if not has or (port.dynamic is not None and port.assigned is None):
+    has = addresses_of(port)
+    if has is None:
         return _give(world, segment, port, wanted, context, warnings)
-    mac = has[0].mac
-    assert mac is not None  # noqa: S101 - the grammar of both columns
-    # Only what the element of a dynamic port says is one; a static port's may be spread over several.
-    same = has[:1] if port.dynamic is not None else [e for e in has if e.mac == mac]
-    v4 = next((e.v4[0] for e in same if e.v4), None)
-    v6 = next((e.v6[0] for e in same if e.v6), None)
-    text = ", ".join(e.text for e in has)
-    if len({a for e in has for a in e.v4} - {v4}) + len({a for e in has for a in e.v6} - {v6}):
+    mac, v4, v6, elements = has
+    text = ", ".join(e.text for e in elements)
+    if len({a for e in elements for a in e.v4} - {v4}) + len({a for e in elements for a in e.v6} - {v6}):
         warnings.append(f'port {port.name} has more addresses ("{text}"): only the first of each family is reserved')
     own = {"v4IpAddress": v4, "v6IpAddress": v6, "macAddress": mac}
     asked = {"v4IpAddress": wanted.v4, "v6IpAddress": wanted.v6, "macAddress": wanted.mac}

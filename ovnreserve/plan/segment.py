@@ -52,6 +52,8 @@ class Segment:
         self.dhcp: dict[str, int] = {}
         """DHCP_Options that ports of the switch use, with the number of ports."""
         self.reservations: set[str] = set()
+        self.routed: tuple[Cidr | None, Cidr | None] = (None, None)
+        """The networks of the attached router ports, as they were last looked up."""
         self.claims: Claims | None = None
         self.settled_for: Any = None
         self._others: tuple[str, Claims] | None = None
@@ -99,6 +101,12 @@ class Segment:
     @property
     def networks(self) -> tuple[Cidr | None, Cidr | None]:
         return self.v4.cidr if self.v4 else None, self.v6.cidr if self.v6 else None
+
+    @property
+    def own_or_routed(self) -> tuple[Cidr | None, Cidr | None]:
+        """The networks of the subnet that the switch is: its own, or of a switch that names none its routers'."""
+        switch = self.switch
+        return (switch.v4, switch.v6) if switch.is_subnet else self.routed
 
     def concerned(self, networks: tuple[Cidr | None, Cidr | None], claims: Claims | None) -> set[str]:
         """The reservations for which something is not as it was with these networks and claims."""

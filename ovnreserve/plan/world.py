@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from itertools import chain
 from math import inf
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ from ovnreserve.model.pool import Pool, pool_name
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import Resource, is_fact
 from ovnreserve.model.topology import Port, RowChanges, Switch, port_of, switch_of
+from ovnreserve.plan.coverage import Coverage
 from ovnreserve.plan.identity import Identity, identity
 from ovnreserve.plan.infrastructure import Infrastructure
 from ovnreserve.plan.segment import Segment, count, discard
@@ -39,8 +39,8 @@ NOT_TOPOLOGY = frozenset({PORTS, SWITCHES, "NB_Global", "DNS"})
 
 
 class Touched(NamedTuple):
-    """Whom changes concern: reservations by name, switches whose exclude_ips changed, switches of which anything did
-    or that went, ports that ovn-northd gave another address (before, after), and switches that came.
+    """Whom changes concern: reservations and ports by name, switches whose exclude_ips changed, switches of which
+    anything did or that went, ports that ovn-northd gave another address (before, after), and switches that came.
     """
 
     names: set[str]
@@ -71,11 +71,7 @@ class World:
         self._homes: dict[str, set[str]] = {}
         """The reservations and pools of each switch, by its uuid, whether it is there or not."""
         self._switch_of: dict[str, str] = {}
-        self._concerned: dict[str, set[str]] = {}
-        """The reservations of each owner that they may have, known or not; only those whom an owner may concern."""
-        self._covered: dict[str, set[str]] = {}
-        """The ports and those reservations of each owner that is known."""
-        self._uncovered: set[str] = set()
+        self.coverage = Coverage()
         self._providers: dict[str, None] = {}
         """Every provider, but for the default, that a switch has had."""
         self._dhcp: dict[str, int] = {}
@@ -84,7 +80,7 @@ class World:
         self._review_all = False
         self._unreviewed: list[str] = []
         self._stale: set[str] = set()
-        """Reservations for which something came or went with a switch's networks or other holders of addresses."""
+        """Names for which something came or went with a switch's networks or other holders of addresses."""
 
     # ---- questions -------------------------------------------------------------------------------------------------
 
@@ -104,10 +100,6 @@ class World:
         if not is_fact(name):
             return self.reservations
         return self.pools if name.startswith(_POOLS) else self.owners
-
-    def covered(self, owner: str) -> AbstractSet[str]:
-        """The names of the ports and reservations of an owner; none of one that is not known."""
-        return self._covered.get(owner, frozenset())
 
     def identity(self, port: Port) -> Identity:
         """Who the port is for."""
@@ -140,7 +132,8 @@ class World:
         key = (infrastructure, switch.v4, switch.v6, segment.theirs, frozenset(segment.dhcp))
         if segment.settled_for != key:
             before = segment.networks, segment.claims
-            v4, v6 = (switch.v4, switch.v6) if switch.is_subnet else self._router_networks(segment)
+            self._look_at_routers(segment)
+            v4, v6 = segment.own_or_routed
             segment.set_networks(v4, v6)
             claims = infrastructure.claims(switch.uuid, v4, v6, special=segment.special, dhcp=segment.dhcp)
             segment.set_others(claims)
@@ -153,18 +146,41 @@ class World:
         return self._review_all or bool(self._unreviewed)
 
     def review(self, limit: int) -> None:
-        """Bring some switches with reservations up to date, of those that whatever else holds addresses may concern."""
+        """Bring some switches up to date that whatever else holds addresses may concern: those with reservations, and
+        of those that name no network what their routers' are.
+        """
         if self._review_all:
             self._review_all = False
-            self._unreviewed = [uuid for uuid, segment in self.segments.items() if segment.reservations]
+            self._unreviewed = [
+                uuid
+                for uuid, segment in self.segments.items()
+                if segment.reservations or (not segment.switch.is_subnet and (segment.special or any(segment.routed)))
+            ]
         for _ in range(min(limit, len(self._unreviewed))):
             segment = self.segments.get(self._unreviewed.pop())
-            if segment is not None:
+            if segment is None:
+                continue
+            if segment.reservations:
                 self.settled(segment)
+            else:
+                self._look_at_routers(segment)
+
+    def _look_at_routers(self, segment: Segment) -> None:
+        """Which networks has a switch that names none?"""
+        if segment.switch.is_subnet:
+            return
+        routed = self._router_networks(segment)
+        if routed != segment.routed:
+            segment.routed = routed
+            self._stale.update(self._ports_of(segment))
+
+    def _ports_of(self, segment: Segment) -> Iterator[str]:
+        """The names of the switch's ports that have addresses."""
+        return (self.ports[uuid].name for uuids in segment.port_addresses.values() for uuid in uuids)
 
     def take_stale(self) -> set[str]:
-        """The reservations of which something was found to have changed since the last call, by bringing switches up
-        to date.
+        """The reservations and ports of which something was found to have changed since the last call, by bringing
+        switches up to date.
         """
         stale, self._stale = self._stale, set()
         return stale
@@ -268,6 +284,7 @@ class World:
             self._outdate()
         if _shape(switch) != _shape(segment.switch):
             touched.names.update(segment.reservations)
+            touched.names.update(self._ports_of(segment))
             self._unreviewed.append(uuid)
         segment.switch = switch
         if switch.provider != DEFAULT_PROVIDER:
@@ -301,29 +318,9 @@ class World:
         ):
             self._outdate()
 
-    def _cover(self, port: Port, sign: int) -> None:
-        """Let the owner know that the port is there, or not any more, if it is one of an owner that is known."""
-        for owner in possible_owners(*self.identity(port)[:2]):
-            covered = self._covered.get(owner)
-            if covered is not None and sign > 0:
-                covered.add(port.name)
-            elif covered is not None and port.name not in self._concerned.get(owner, ()):
-                self._uncover(owner, port.name)
-
-    def _uncover(self, owner: str, name: str) -> None:
-        covered = self._covered[owner]
-        covered.discard(name)
-        if not covered:
-            self._uncovered.add(owner)
-
-    def take_uncovered(self) -> set[str]:
-        """The owners of which nothing is left, since the last call."""
-        uncovered, self._uncovered = self._uncovered, set()
-        return {owner for owner in uncovered if not self.covered(owner)}
-
     def _index(self, port: Port, sign: int) -> None:
-        if self._covered:
-            self._cover(port, sign)
+        if self.coverage:
+            (self.coverage.add_port if sign > 0 else self.coverage.remove_port)(port.name, self.identity(port))
         segment = self.segments.get(port.switch or "")
         if segment is not None:
             (segment.add_port if sign > 0 else segment.remove_port)(port)
@@ -360,10 +357,10 @@ class World:
                 self._put_pool(r)
             case Owner():
                 self.owners[r.name] = r
-                if r.name not in self._covered:
-                    self._covered[r.name] = self._concerned.get(r.name, set()) | self._ports_of(r)
+                if not self.coverage.knows(r.name):
+                    self.coverage.know(r.name, self._ports_of_owner(r))
 
-    def _ports_of(self, owner: Owner) -> set[str]:
+    def _ports_of_owner(self, owner: Owner) -> set[str]:
         """The ports that are an owner's by their names. Looks them up, or looks at every port, whatever is less."""
         pods = range(owner.end) if owner.kind == STATEFUL_SET else range(1)
         if len(pods) > len(self.ports):
@@ -395,11 +392,7 @@ class World:
         self.drop(r.name)
         self.reservations[r.name] = r
         self._homes.setdefault(r.switch, set()).add(r.name)
-        if r.pod_type or not r.reserved:
-            for owner in possible_owners(r.pod_name, r.namespace):
-                self._concerned.setdefault(owner, set()).add(r.name)
-                if owner in self._covered:
-                    self._covered[owner].add(r.name)
+        self.coverage.add_reservation(r)
         if r.live:
             count(self.macs, r.mac, +1)
         if segment is not None:
@@ -412,7 +405,7 @@ class World:
     def drop(self, name: str, quarantined_at: float | None = None) -> None:
         r = self._kept(name).pop(name, None)
         if isinstance(r, Owner):
-            del self._covered[name]
+            self.coverage.forget(name)
         elif isinstance(r, Reservation):
             self._drop_reservation(r, quarantined_at)
         elif isinstance(r, Pool):
@@ -423,11 +416,7 @@ class World:
 
     def _drop_reservation(self, r: Reservation, quarantined_at: float | None) -> None:
         discard(self._homes, r.switch, r.name)
-        if r.pod_type or not r.reserved:
-            for owner in possible_owners(r.pod_name, r.namespace):
-                discard(self._concerned, owner, r.name)
-                if owner in self._covered and r.name not in self.port_names:
-                    self._uncover(owner, r.name)
+        self.coverage.remove_reservation(r, has_port=r.name in self.port_names)
         if r.live:
             count(self.macs, r.mac, -1)
         segment = self.segments.get(r.switch)
@@ -480,5 +469,5 @@ class World:
 
 
 def _shape(switch: Switch) -> tuple[Any, ...]:
-    """What of a switch its reservations' conditions depend on."""
-    return switch.name, switch.v4, switch.v6, switch.has_ipam
+    """What of a switch is seen of its IPs."""
+    return switch.name, switch.v4, switch.v6, switch.has_ipam, switch.provider
