@@ -13,7 +13,7 @@ with `delay` (seconds, each way) and `rate` (bytes a second towards the client);
 and nobody is told, as when a cable is pulled.
 
 The comments are ours: `ovnreserve: reserve NAME`, `bind`, `release`, `free` (the second transaction of a release),
-`republish`, `repair SWITCH`.
+`republish`, `repair SWITCH`, `delete port NAME`.
 """
 
 from __future__ import annotations

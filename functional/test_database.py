@@ -207,6 +207,39 @@ def test_a_release_cut_in_mid_transaction_goes_to_its_end(
     assert [reason for reason, _message in site.events(answer.name)].count("Released") == 1
 
 
+def test_a_port_whose_deletion_is_cut_in_mid_transaction_is_deleted_once(
+    site: Site, cut: Callable[[str], Meeting]
+) -> None:
+    switch = site.switch()
+    site.port(switch, name="web-0.shop")
+    shown = wait_until(lambda: site.ip("web-0.shop"), what="the IP that was born with it")
+    before = len(site.ours())
+    meeting = cut("delete port ")
+    assert delete(site, "web-0.shop") == shown
+    assert meeting.has_come
+    assert site.row("Logical_Switch", switch)["ports"] == []
+    assert site.ip("web-0.shop") is None
+    ours = [transaction["_comment"] for transaction in site.ours()[before:]]
+    assert ours.count("ovnreserve: delete port web-0.shop") == 1
+
+
+def test_a_port_made_anew_while_its_deletion_has_no_outcome_stays(site: Site, proxy: Proxy) -> None:
+    """It is another IP: what was to be deleted is gone."""
+    switch = site.switch()
+    site.port(switch, name="web-0.shop")
+    shown = wait_until(lambda: site.ip("web-0.shop"), what="the IP that was born with it")
+    meeting = proxy.hold("delete port ")
+    asking = Asking(site, lambda own: delete(own, "web-0.shop"))
+    meeting.wait()
+    proxy.cut()
+    site.servers.nbctl("--if-exists", "lsp-del", "web-0.shop")
+    site.servers.nbctl("--wait=sb", "lsp-add", switch, "web-0.shop", "--", "lsp-set-addresses", "web-0.shop", "dynamic")
+    meeting.let_go()
+    assert asking.come()["metadata"]["uid"] == shown["metadata"]["uid"]
+    new = wait_until(lambda: site.ip("web-0.shop"), what="the new port's IP")
+    assert new["metadata"]["uid"] == site.row("Logical_Switch_Port", "web-0.shop")["_uuid"] != shown["metadata"]["uid"]
+
+
 def test_a_release_is_acknowledged_only_when_the_database_has_it(site: Site, proxy: Proxy) -> None:
     """Also where it was sent before, and the connection broke: until then only our own ledger knows of it."""
     switch = site.switch()

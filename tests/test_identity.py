@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
+from builders import row_of
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ovnreserve.model.names import port_name
-from ovnreserve.model.topology import Port
+from ovnreserve.model.topology import Port, port_of
 from ovnreserve.plan.identity import Identity, contradiction, identity
 
 UUID = "6f0c8bc5-1f55-4a6e-8a8c-0c1f6e8ad6c5"
@@ -19,7 +20,7 @@ NIC = "net1.default.ovn"
 
 
 def port(name: str, ids: dict[str, str]) -> Port:
-    return Port("uuid", name, "", frozenset(), None, False, ids, "switch", (), None, (), (), False)
+    return port_of("uuid", row_of("Logical_Switch_Port", name=name, external_ids=ids), "switch")
 
 
 def kube_ovn(pod: str) -> dict[str, str]:

@@ -176,6 +176,8 @@ class Api:
                 raise NotFound.of("ips", name)
             wanted = merged(document(there), spec)
         [answer] = await self._ask(request, [Patch(name, patched, annotations, version, wanted, reserved)])
+        if answer.refused is None and answer.resource is None:
+            return await self._get(request)  # it is its port's again, or was and is
         return self._one(answer)
 
     def _one(self, answer: Answer, created: int = 200) -> Response:
@@ -189,8 +191,11 @@ class Api:
 
     def _document(self, answer: Answer) -> Any:
         """The answer's reservation with the status that has been published since. Where that has gone, or is another's
-        of the same name, as it was when the answer was given; a Success status for what held nothing.
+        of the same name, as it was when the answer was given; a Success status for what held nothing. What went with
+        its port is shown as it was.
         """
+        if answer.born is not None:
+            return document(answer.born)
         r = answer.resource
         if isinstance(r, Owner):
             return owner_document(answer)

@@ -88,7 +88,7 @@ class Batch:
             held = world.quarantined(plan.resource)  # but for what this batch itself released
             self._quarantined += [(plan.resource.home, *since) for since in held if since[2] != now]
             world.put(plan.resource)
-        elif plan.result == "deleted":
+        elif plan.result == "deleted" and plan.born is None:
             self._keep(work.name)
             world.drop(work.name)
         for step in plan.steps:
@@ -181,7 +181,11 @@ class Batch:
 
     def drops(self) -> list[str]:
         """Resources that go at once: they had failed."""
-        return [work.name for work, plan in self.planned if plan.result == "deleted" and plan.resource is None]
+        return [
+            work.name
+            for work, plan in self.planned
+            if plan.result == "deleted" and plan.resource is None and plan.born is None
+        ]
 
     def entries(self, now: float) -> list[Entry]:
         """The journal of the batch."""

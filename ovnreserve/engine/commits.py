@@ -226,7 +226,7 @@ class Commits:
             releasing.append(r)
         elif plan.result == "unchanged":
             r = self._world.resource(work.name)
-        return Answer(plan.result, r, plan.warnings)
+        return Answer(plan.result, r, plan.warnings, born=plan.born)
 
     def _unknown(self, batch: Batch) -> None:
         """The connection broke, or the schema was converted. What is in the ledger stands until the stores are

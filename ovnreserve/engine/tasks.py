@@ -23,7 +23,6 @@ from functools import partial
 from typing import Final
 
 from ovnreserve.engine.work import Work
-from ovnreserve.model.errors import NotFound
 from ovnreserve.model.pace import paced
 from ovnreserve.model.record import resource_of
 from ovnreserve.model.reservation import Reservation
@@ -32,10 +31,11 @@ from ovnreserve.model.steps import PublishRevision
 from ovnreserve.northbound.replica import Replica
 from ovnreserve.plan.adopt import plan_retain, wants_retaining
 from ovnreserve.plan.bind import judge, plan_bind
+from ovnreserve.plan.born import Born
 from ovnreserve.plan.outcome import Context, Event, Plan
 from ovnreserve.plan.reconcile import Verdicts
 from ovnreserve.plan.rehome import new_home, plan_rehome
-from ovnreserve.plan.release import plan_await, plan_drop, plan_finish, plan_release
+from ovnreserve.plan.release import plan_await, plan_delete_port, plan_drop, plan_finish, plan_release
 from ovnreserve.plan.repair import is_written, plan_repair, plan_resume
 from ovnreserve.plan.world import Touched, World
 
@@ -238,11 +238,11 @@ class Tasks:
 
     # ---- the plans, made when the turn comes -----------------------------------------------------------------------
 
-    def release(self, name: str, context: Context) -> Plan:
-        """Delete the IP. Raises NotFound."""
+    def release(self, name: str, context: Context, shown: Born | None = None) -> Plan:
+        """Delete a resource; `shown` if it is an IP that was born with a port. Raises NotFound, Conflict."""
         r = self._world.resource(name)
         if r is None:
-            raise NotFound.resource(name)
+            return plan_delete_port(self._world, name, context, shown)
         return plan_release(self._world, r, context)
 
     def _release_again(self, name: str, context: Context) -> Plan:

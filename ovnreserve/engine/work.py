@@ -10,6 +10,7 @@ from ovnreserve.model.history import DAEMON
 from ovnreserve.model.ip import Wanted
 from ovnreserve.model.owner import WantedOwner
 from ovnreserve.model.resource import Resource
+from ovnreserve.plan.born import Born
 from ovnreserve.plan.outcome import Context, Plan
 from ovnreserve.plan.owners import Scale
 from ovnreserve.plan.update import Patch
@@ -67,8 +68,8 @@ Request = Apply | Create | Patch | Scale | Delete | Refresh | Settle | Look
 
 
 class Answer(NamedTuple):
-    """What a request came to: created, configured, unchanged or deleted, and the resource; or why it was refused.
-    `found` is what a Look has found.
+    """What a request came to: created, configured, unchanged or deleted, and the resource, or the IP that went with its
+    port; or why it was refused. `found` is what a Look has found.
     """
 
     result: str
@@ -76,6 +77,7 @@ class Answer(NamedTuple):
     warnings: tuple[str, ...] = ()
     refused: Refused | None = None
     found: Any = None
+    born: Born | None = None
 
 
 class Ticket:

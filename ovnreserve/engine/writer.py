@@ -356,7 +356,7 @@ class Engine:
             case Scale():
                 return lambda context: plan_scale(world, request, context)
             case Delete(name):
-                return lambda context: self._tasks.release(name, context)
+                return lambda context: self._tasks.release(name, context, self.published.born.get(name))
 
     def _refuse_all(self) -> None:
         """While not active, requests are refused at once, but for those whose outcome is still to be looked up: while
@@ -439,7 +439,9 @@ class Engine:
             return True
         wanted = attempt.resource
         same = r is not None and wanted is not None and r.uid == wanted.uid
-        if attempt.result == "deleted":
+        if attempt.born is not None:
+            done = attempt.born.uid not in self.world.ports
+        elif attempt.result == "deleted":
             done = r is None or r.state is State.RELEASING or (wanted is not None and not same)
         elif r is None or wanted is None or not same:
             done = False
@@ -449,7 +451,8 @@ class Engine:
             done = r.state is State.HELD and not (attempt.result == "configured" and changed)
         work.attempt = None
         if done:
-            self._queue.answer(work, Answer(attempt.result, r if same else wanted, attempt.warnings))
+            answer = Answer(attempt.result, r if same else wanted, attempt.warnings, born=attempt.born)
+            self._queue.answer(work, answer)
         return done
 
     def _is_unsaid(self, name: str) -> bool:

@@ -134,7 +134,10 @@ class Operations:
                 return "look at", port
             case WriteAddresses():
                 return "bind", step.reservation
-            case WriteExcludes(switch) | DeletePort(_, switch) | MembersUnchanged(switch):
+            case DeletePort(port):
+                row = self._replica.tables["Logical_Switch_Port"].get(port, {})
+                return "delete port", row.get("name") or port
+            case WriteExcludes(switch) | MembersUnchanged(switch):
                 row = self._replica.tables["Logical_Switch"].get(switch, {})
                 return "repair", row.get("name") or switch
             case PublishRevision():

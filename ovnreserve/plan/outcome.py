@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ovnreserve.model.resource import Dot, Resource
 from ovnreserve.model.steps import Step
+from ovnreserve.plan.born import Born
 
 
 class Event(NamedTuple):
@@ -22,6 +23,7 @@ class Plan(NamedTuple):
     """What one request or change comes to.
 
     `resource` is its state from now on, None when it is gone or not concerned; `result` is what kubectl would print.
+    `born` is the IP without a reservation that it is about.
     """
 
     result: str
@@ -29,6 +31,7 @@ class Plan(NamedTuple):
     steps: tuple[Step, ...] = ()
     events: tuple[Event, ...] = ()
     warnings: tuple[str, ...] = ()
+    born: Born | None = None
 
     @property
     def ends(self) -> bool:

@@ -4,14 +4,17 @@
 
 One transaction would not do: ovn-northd may hand the address out while chassis still forward the old port's packets.
 Whoever finds a record marked as releasing, after whatever crash, has ovn-northd answer and goes on with the second.
+Of an IP that was born with a port nothing is kept: that port is deleted, and the IP goes with it.
 """
 
 from __future__ import annotations
 
+from ovnreserve.model.errors import Conflict, NotFound
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import Resource, State
 from ovnreserve.model.steps import Barrier, DeletePort, DropRecord, Step, UpdateRecord
 from ovnreserve.plan.bind import elsewhere, seen
+from ovnreserve.plan.born import Born, born
 from ovnreserve.plan.identity import contradiction
 from ovnreserve.plan.outcome import Context, Event, Plan
 from ovnreserve.plan.world import World
@@ -45,6 +48,26 @@ def plan_release(world: World, r: Resource, context: Context, *, again: bool = F
             )
         steps.append(DeletePort(port.uuid, port.switch, seen(port)))
     return Plan("deleted", releasing, (*steps, Barrier()), (event,))
+
+
+def plan_delete_port(world: World, name: str, context: Context, shown: Born | None = None) -> Plan:
+    """Delete an IP that was born with a port, and was `shown` like this: the port. Raises NotFound, Conflict where it
+    is no workload's.
+    """
+    port = world.port(name)
+    ip = None if port is None else born(world, port, shown, context.now, context.resource_version)
+    if port is None or ip is None:
+        raise NotFound.resource(name)
+    if port.type:
+        raise Conflict.over(
+            name,
+            "metadata.name",
+            f"logical switch port {name} is of type {port.type}, not a workload's; "
+            f"if nothing needs it any more: ovn-nbctl lsp-del {name}",
+        )
+    message = f"deleted port {name} of subnet {ip.subnet}, which had {' '.join((ip.mac, *ip.addresses))}"
+    event = Event("Normal", "PortDeleted", name, message)
+    return Plan("deleted", None, (DeletePort(port.uuid, ip.switch, seen(port)),), (event,), born=ip)
 
 
 def plan_await(r: Resource) -> Plan:
