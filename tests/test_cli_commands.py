@@ -286,6 +286,24 @@ def test_delete_of_many_asks_for_the_list_when_the_first_is_gone(server, run):
     assert server.asked == [f"POST {BULK}", *[f"GET {IPS}/n0"] * 3, f"GET {IPS}", *[f"GET {IPS}/n7"] * 2]
 
 
+@pytest.mark.parametrize(
+    ("reserved", "listed"),
+    [
+        (["true"] * 40, f"{IPS}?labelSelector=ovn.kubernetes.io%2Fip_reserved%3Dtrue"),
+        (["true", *["false"] * 39], IPS),
+    ],
+)
+def test_delete_of_many_lists_no_more_than_may_be_among_them(server, run, reserved, listed):
+    gone = [ip(f"n{i}") for i in range(40)]
+    for each, value in zip(gone, reserved, strict=True):
+        each["metadata"]["labels"] = {"ovn.kubernetes.io/ip_reserved": value}
+    server.on(f"POST {BULK}", {"results": [{"result": "deleted", "object": each} for each in gone]})
+    server.on(f"GET {IPS}/n0", not_found("n0"))
+    server.on(f"GET {listed}", {"items": []})
+    assert run("delete", "ip", *[f"n{i}" for i in range(40)])[0] == 0
+    assert server.asked == [f"POST {BULK}", f"GET {IPS}/n0", f"GET {listed}"]
+
+
 def test_delete_of_many_names_those_left_when_time_is_up(server, run):
     names = [f"n{i}" for i in range(40)]
     server.on(f"POST {BULK}", {"results": [{"result": "deleted", "object": ip(name)} for name in names]})

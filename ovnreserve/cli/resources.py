@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 GROUP = "kubeovn.io"
+RESERVED = "ovn.kubernetes.io/ip_reserved"
 
 
 class Kind:

@@ -51,6 +51,7 @@ create = apply  # the verb is the command's name
 def delete(options: Options, client: Client, report: Report) -> None:
     """Delete, say so, and wait until they are gone: their finalizer has to release the address first."""
     awaited: list[waiting.Awaited] = []
+    labelled: set[object] = set()
     documents = _condemned(options)
     if not documents:
         report.note("No resources found")
@@ -72,9 +73,12 @@ def delete(options: Options, client: Client, report: Report) -> None:
         kind = resources.BY_KIND.get(str(gone.get("kind")))
         if kind is not None:
             awaited.append((kind, name, resources.metadata(gone).get("uid")))
+            labelled.add(resources.section(resources.metadata(gone), "labels").get(resources.RESERVED))
     report.flush()
     if options.wait:
-        for kind, name, _ in waiting.until_gone(client, awaited, waiting.seconds(options.timeout or -1.0)):
+        allowed = waiting.seconds(options.timeout or -1.0)
+        selector = f"{resources.RESERVED}=true" if labelled == {"true"} else ""
+        for kind, name, _ in waiting.until_gone(client, awaited, allowed, selector):
             report.complain(waiting.timed_out(kind, name))
 
 
