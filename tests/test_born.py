@@ -131,7 +131,7 @@ def test_reserving_the_name_of_a_port_reserves_the_addresses_that_were_shown(
     cloud.port(cloud.switch(**BOTH), NAME, *elements, assigned=assigned)
     shown = of_port(cloud)
     try:
-        r = plan_create(cloud.world, wanted(), context(patient=False)).reservation
+        r = plan_create(cloud.world, wanted(), context(patient=False)).resource
     except Refused:
         assert shown is None
         return
@@ -150,7 +150,7 @@ def test_whatever_stands_in_a_port_it_has_addresses_or_none(assigned: str, eleme
 def port_row(elements: list[str], assigned: str) -> dict[str, Any]:
     return {
         "name": NAME, "type": "", "addresses": frozenset(elements), "dynamic_addresses": assigned, "up": False,
-        "external_ids": {}, "port_security": frozenset(), "dhcpv4_options": None, "dhcpv6_options": None,
+        "enabled": None, "external_ids": {}, "port_security": frozenset(), "dhcpv4_options": None, "dhcpv6_options": None,
         "health_checks": frozenset(),
     }  # fmt: skip
 
@@ -389,7 +389,7 @@ def test_to_delete_it_is_to_delete_its_port_as_it_was_seen(
     port = cloud.port(switch, NAME, *elements, assigned=assigned)
     shown = born(cloud.world, cloud.world.ports[port], None, NOW, 12)
     plan = plan_delete_port(cloud.world, NAME, context(), shown)
-    assert (plan.result, plan.reservation, plan.born) == ("deleted", None, shown)
+    assert (plan.result, plan.resource, plan.born) == ("deleted", None, shown)
     assert plan.steps == (DeletePort(port, switch, (frozenset(elements), assigned, "")),)
     message = f"deleted port {NAME} of subnet net, which had {MAC} 10.0.0.5"
     assert plan.events == (Event("Normal", "PortDeleted", NAME, message),)
