@@ -64,7 +64,7 @@ def look(ground: Ground, nb: Neighbour) -> Seen:
         client = Client(str(socket_of(daemon)), lambda _warning: None)
         with closing(client):
             states[name] = client.get("/apis/ovnreserve.io/v1/status")["state"]
-            ips = client.get("/apis/kubeovn.io/v1/ips")["items"]
+            ips = client.get("/apis/kubeovn.io/v1/ips?labelSelector=ovn.kubernetes.io/ip_reserved%3Dtrue")["items"]
         places[f"the API of {name}"] = _shown(ips)
         bound[name] = {ip["metadata"]["name"] for ip in ips if ip["status"]["phase"] == "Bound"}
         withheld[name] = {ip["metadata"]["name"] for ip in ips if _has(ip, "Withheld")}
