@@ -216,6 +216,8 @@ def test_a_second_daemon_in_the_same_run_directory_is_refused_with_the_pid(serve
         (["--db", "ssl:127.0.0.1:1"], "ssl: remotes need --private-key, --certificate and --ca-cert"),
         (["-p", "/no/key"], "/no/key: cannot be read"),
         (["--quarantine", "soon"], "--quarantine: 'soon' is no time such as 300s or 5m"),
+        (["--journal-keep", "1y"], "--journal-keep: '1y' is no age such as 90d, no number such as 100000, and not all"),
+        (["--journal-keep", "1d,2d"], "--journal-keep: '1d,2d' says twice how long"),
         (["--watchdog", "never"], "--watchdog: 'never' is no time such as 300s or 5m"),
         (["--watchdog", "0.5s"], "--watchdog: at least 1s, or 0 for none"),
         (["--config", "/no/file"], "/no/file: No such file or directory"),
@@ -234,7 +236,8 @@ def test_an_option_that_does_not_exist_shows_the_usage_and_exits_1():
 
 def test_the_configuration_file_says_what_the_command_line_does_not(tmp_path):
     config = tmp_path / "ovnreserved.toml"
-    config.write_text('db = "unix:/run/ovn/ovnnb_db.sock"\nquarantine = "10m"\nwatchdog = "1m"\nleader_only = false\n')
+    known = ('db = "unix:/run/ovn/ovnnb_db.sock"', 'quarantine = "10m"', 'journal_keep = "all"', 'watchdog = "1m"')
+    config.write_text("\n".join((*known, "leader_only = false\n")))
     assert ovnreserved("--check-config", "--config", str(config)).returncode == 0
     config.write_text('db = "unix:/x"\ndatabase = "unix:/y"\n')
     unknown = ovnreserved("--check-config", "--config", str(config))

@@ -150,7 +150,8 @@ def test_whatever_stands_in_a_port_it_has_addresses_or_none(assigned: str, eleme
 def port_row(elements: list[str], assigned: str) -> dict[str, Any]:
     return {
         "name": NAME, "type": "", "addresses": frozenset(elements), "dynamic_addresses": assigned, "up": False,
-        "enabled": None, "external_ids": {}, "port_security": frozenset(), "dhcpv4_options": None, "dhcpv6_options": None,
+        "enabled": None, "external_ids": {}, "port_security": frozenset(), "dhcpv4_options": None,
+        "dhcpv6_options": None,
         "health_checks": frozenset(),
     }  # fmt: skip
 

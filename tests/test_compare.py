@@ -15,10 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovnreserve.engine.compare import compare_stores
+from ovnreserve.engine.settlement import entry
 from ovnreserve.ledger.ledger import Entry, Ledger, Quarantined, read_journal
+from ovnreserve.model.history import tenures
 from ovnreserve.model.reservation import Reservation, external_ids_of
-from ovnreserve.model.resource import RECORD, UID, State
+from ovnreserve.model.resource import RECORD, UID, Dot, State
 from ovnreserve.plan import revision
+from ovnreserve.plan.outcome import Event
 from ovnreserve.plan.reconcile import Verdicts
 
 NAME = "vm-1.default"
@@ -120,6 +123,26 @@ def test_what_another_daemon_released_is_gone_and_in_quarantine(path: Path, seen
     assert list(space.quarantined) == [r().v4]
     site.cloud.record(r())
     assert site.compare().remove == ([r()] if seen else [])
+
+
+def test_what_is_free_is_journalled_before_whoever_has_it_next(path: Path) -> None:
+    site = Site(path, r())
+    site.write(r("b.default", uid="b1"), vector={**site.ledger.vector, "other": 1})
+    site.compare()
+    assert site.journal() == [("ReleasedElsewhere", NAME, r().uid), ("Followed", "b.default", "b1")]
+    held, holds = tenures(read_journal(site.ledger.path))
+    assert (held.name, held.until, held.ended_by) == (NAME, holds.since, "ovnreserved")
+    assert (holds.name, holds.v4, holds.until) == ("b.default", "10.0.0.9", None)
+
+
+def test_a_release_that_another_daemon_got_ahead_of_ends_no_tenure(path: Path) -> None:
+    site = Site(path, r(state=State.RELEASING, deleted=1, written=Dot("me", 7)))
+    site.ledger.commit(journal=[entry(Event("Normal", "Reserved", NAME, ""), r(), 1.0, "uid 0 (root)")])
+    site.write(r(), vector={**site.ledger.vector, "other": 1})
+    site.compare()
+    assert site.journal()[1:] == [("Overruled", NAME, r().uid), ("Reserved", NAME, r().uid)]
+    [tenure] = tenures(read_journal(site.ledger.path))
+    assert (tenure.since, tenure.until, tenure.actor) == (1.0, None, "uid 0 (root)")
 
 
 def test_a_wiped_database_is_written_again_and_its_vector_says_what_it_has_meanwhile(path: Path) -> None:

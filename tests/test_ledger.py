@@ -502,13 +502,14 @@ def test_a_journal_that_is_locked_is_pruned_later(ledger: Ledger) -> None:
                   st.sampled_from(["", "a", "b", "u1", "u2"])),
         max_size=40,
     ),
-    st.integers(0, 20), st.integers(0, 30), st.sampled_from([1, 3, 500]),
+    st.integers(0, 20), st.integers(0, 30), st.sampled_from([1, 3, 500]), st.sampled_from([1, 2, 50]),
 )  # fmt: skip
 def test_what_is_pruned_is_what_the_rule_says(
-    told: list[tuple[int, str, str]], age: int, count: int, piece: int
+    told: list[tuple[int, str, str]], age: int, count: int, piece: int, most: int
 ) -> None:
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
         patch.setattr("ovnreserve.ledger.journal.PIECE", piece)
+        patch.setattr("ovnreserve.ledger.journal.MOST", most)
         ledger = Ledger(Path(directory) / "ledger.db")
         journal = [
             Entry(float(at), "Normal", reason, uid if uid in "ab" else "c", f"uid-of-{uid}" if uid in "ab" else uid, "")

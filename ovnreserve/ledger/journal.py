@@ -9,10 +9,9 @@ So the journal may have more than it is to keep, by what lives and by the beginn
 
 **What was released stays released.** When a copy of the northbound database turns up again, `was_released` tells by
 the uid that a record in it is of something that is gone. Nobody knows how old a copy may be that somebody restores. So
-when an entry of GONE is pruned its uid goes to the table `released`, for ever: 60 bytes each, a twentieth of what the
-journal had about it.
+when an entry of GONE is pruned its uid goes to the table `released`, for ever.
 
-Pruning is done in pieces of PIECE entries, each a transaction of its own, by the one who writes; SQLite uses the pages
+Pruning is done in pieces, each a transaction of its own, by the one who writes; SQLite uses the pages
 again that become free, so that the file stops growing, but does not shrink.
 """
 
@@ -33,6 +32,8 @@ RESOURCES: Final = ("reservation", "fact")
 """The tables, each with `name` and `uid`, of what lives."""
 
 PIECE: Final = 500
+MOST: Final = 50
+"""How many of a piece are pruned at once: each is in several pages of several indexes, and all of these are written."""
 LIMIT: Final = 500
 """How many entries are read at once, unless more are asked for."""
 
@@ -53,7 +54,7 @@ _LIVES: Final = " OR ".join(
 _OUTDATED: Final = (
     "SELECT id, uid, reason FROM journal AS j WHERE id > :after AND id <= :upto AND (at < :before OR id <= :floor) "  # noqa: S608
     "AND (uid = '' OR NOT EXISTS (SELECT 1 FROM journal AS e WHERE e.uid = j.uid "
-    f"AND e.{_ENDED} AND e.at >= :before AND e.id > :floor) AND NOT ({_LIVES}))"
+    f"AND e.{_ENDED} AND e.at >= :before AND e.id > :floor) AND NOT ({_LIVES})) ORDER BY id LIMIT :most"
 )
 
 
@@ -88,7 +89,7 @@ def parse_keep(text: str) -> Keep:
 
 def _count(word: str) -> float:
     if not word.isascii() or not word.isdecimal():
-        raise ValueError(f"{word!r} is no age such as 90d, no number of entries such as 100000, and not all")
+        raise ValueError(f"{word!r} is no age such as 90d, no number such as 100000, and not all")
     return float(word)
 
 
@@ -108,7 +109,7 @@ def prune(db: sqlite3.Connection, keep: Keep, now: float, after: int) -> tuple[i
     floor = newest - keep.entries if newest is not None else 0
     if last is None or (oldest >= before and first > floor):
         return None, 0
-    where = {"after": after, "upto": last, "before": before, "floor": floor}
+    where = {"after": after, "upto": last, "before": before, "floor": floor, "most": MOST}
     outdated = db.execute(_OUTDATED, where).fetchall()
     if outdated:
         db.execute("BEGIN IMMEDIATE")
@@ -121,7 +122,7 @@ def prune(db: sqlite3.Connection, keep: Keep, now: float, after: int) -> tuple[i
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
-    return last, len(outdated)
+    return (outdated[-1][0] if len(outdated) == MOST else last), len(outdated)
 
 
 def select(equal: Mapping[str, Sequence[str]], limit: int, *, tenures: bool = False) -> tuple[str, list[str | int]]:

@@ -94,9 +94,9 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         mac = r.mac
     FROM reservation AS r WHERE r.name = journal.name AND r.uid = journal.uid;
 
-    CREATE INDEX journal_v4  ON journal (v4, id)  WHERE v4 <> '';
-    CREATE INDEX journal_v6  ON journal (v6, id)  WHERE v6 <> '';
-    CREATE INDEX journal_mac ON journal (mac, id) WHERE mac <> '';
+    CREATE INDEX journal_v4  ON journal (v4)  WHERE v4 <> '';
+    CREATE INDEX journal_v6  ON journal (v6)  WHERE v6 <> '';
+    CREATE INDEX journal_mac ON journal (mac) WHERE mac <> '';
 
     -- When did it end? By these reasons, as in model/history.py.
     DROP INDEX journal_released;
