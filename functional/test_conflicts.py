@@ -9,13 +9,16 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sites import NETWORK, PREFIX
+from sites import NETWORK, PREFIX, Site
 from support import wait_until
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from ovnreserve.sandbox import Daemon, Servers
 
-    from sites import Answer, Site
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from sites import Answer
 
 OTHER_MAC = "0a:00:00:00:00:77"
 SQUATTER = "squatter.default"
@@ -267,3 +270,177 @@ def test_a_mac_prefix_that_is_ours_is_told_of_the_database_and_no_mac_is_given_f
     wait_until(lambda: not site.client.get("/apis/ovnreserve.io/v1/status")["findings"], what="not so any more")
     message = f"not so any more: {finding['message']}"
     journalled(site, "database", "Database", "Normal", "MacPrefixChanged", message)
+
+
+# ---- squatters = "block" -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def blocking_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with (
+        Servers() as servers,
+        Daemon(servers, tmp_path_factory.mktemp("blocking") / "state", "--squatters", "block") as daemon,
+    ):
+        yield Site(servers, daemon, follow=True)
+
+
+@pytest.fixture
+def blocking(blocking_site: Site) -> Iterator[Site]:
+    """A site whose daemon blocks."""
+    logged = blocking_site.daemon.log.stat().st_size
+    yield blocking_site
+    print(blocking_site.daemon.log.read_bytes()[logged:].decode())
+    blocking_site.clean()
+
+
+def enabled(site: Site, port: str = SQUATTER) -> bool | None:
+    """What the port's `enabled` is; None where it is absent."""
+    found = site.row("Logical_Switch_Port", port)["enabled"]
+    return None if found == [] else found
+
+
+def blocked(site: Site, answer: Answer, switch: str, port: str = SQUATTER) -> None:
+    """It is disabled, which the record, the condition and a Warning event say."""
+    wait_until(lambda: enabled(site, port) is False, what=f"{port} is blocked")
+    uuid = site.row("Logical_Switch_Port", port)["_uuid"]
+    assert uuid in json.loads(site.records()[answer.name]["external_ids"]["ovnreserve/record"])["blocked"]
+    message = (
+        f"logical switch port {port} on logical switch {switch} is disabled while it has what is reserved: "
+        f"{answer.addresses}"
+    )
+    journalled(site, answer.name, "IP", "Warning", "SquatterBlocked", message)
+    wait_until(
+        lambda: "(disabled meanwhile)" in site.condition(answer.name, "Conflicted")["message"], what="it is said"
+    )
+
+
+def unblocked(site: Site, answer: Answer, switch: str, was: bool | None = None) -> None:
+    wait_until(lambda: enabled(site) is was, what="unblocked")
+    message = f"logical switch port {SQUATTER} on logical switch {switch} is enabled again"
+    journalled(site, answer.name, "IP", "Normal", "SquatterUnblocked", message)
+    if site.ip(answer.name):
+        assert "blocked" not in site.records()[answer.name]["external_ids"]["ovnreserve/record"]
+
+
+@pytest.mark.parametrize("was", [None, True])
+def test_a_squatter_is_disabled_and_has_what_it_had_when_it_takes_another_address(
+    blocking: Site, was: bool | None
+) -> None:
+    switch, answer = reserve(blocking)
+    columns = {} if was is None else {"enabled": "true"}
+    blocking.port(switch, f"{OTHER_MAC} {answer.v4}", name=SQUATTER, **columns)
+    blocked(blocking, answer, switch)
+    blocking.nb("lsp-set-addresses", SQUATTER, f"{OTHER_MAC} 10.16.0.77")
+    unblocked(blocking, answer, switch, was)
+    assert blocking.addresses(SQUATTER) == {f"{OTHER_MAC} 10.16.0.77"}
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "dynamic IPv4"])
+def test_whatever_is_taken_its_taker_is_blocked(blocking: Site, way: str) -> None:
+    switch, answer = reserve(blocking)
+    blocking.port(switch, WAYS[way][0].format(**words(answer)), name=SQUATTER)
+    blocked(blocking, answer, switch)
+
+
+def test_who_asks_for_the_address_and_is_given_another_is_not_blocked_in_the_end(blocking: Site) -> None:
+    switch, answer = reserve(blocking)
+    blocking.port(switch, f"dynamic {answer.v4}", name=SQUATTER)
+    wait_until(lambda: answer.v4 not in blocking.dynamic_addresses(SQUATTER), what="it has another")
+    wait_until(lambda: enabled(blocking) is None, what="it is enabled")
+    conflicted(blocking, answer, answer.v4, switch)
+
+
+def test_who_is_no_workload_is_only_reported(blocking: Site) -> None:
+    switch, answer = reserve(blocking)
+    blocking.port(switch, f"{OTHER_MAC} {answer.v4}", name=SQUATTER, type="localport")
+    conflicted(blocking, answer, answer.v4, switch)
+    blocking.reserve(switch)  # the daemon has done something since
+    assert enabled(blocking) is None
+
+
+def test_a_port_that_was_disabled_before_stays_so(blocking: Site) -> None:
+    switch, answer = reserve(blocking)
+    blocking.port(switch, f"{OTHER_MAC} {answer.v4}", name=SQUATTER, enabled="false")
+    conflicted(blocking, answer, answer.v4, switch)
+    blocking.nb("lsp-set-addresses", SQUATTER, f"{OTHER_MAC} 10.16.0.77")
+    resolved(blocking, answer, answer.v4, switch)
+    blocking.reserve(switch)
+    assert enabled(blocking) is False
+
+
+def test_a_port_that_somebody_enables_again_is_left_alone(blocking: Site) -> None:
+    switch, answer = reserve(blocking)
+    blocking.port(switch, f"{OTHER_MAC} {answer.v4}", name=SQUATTER)
+    blocked(blocking, answer, switch)
+    blocking.nb("lsp-set-enabled", SQUATTER, "enabled")
+    message = (
+        f"logical switch port {SQUATTER} on logical switch {switch} was enabled by somebody else though it has what "
+        "is reserved: left alone"
+    )
+    journalled(blocking, answer.name, "IP", "Warning", "SquatterLeftAlone", message)
+    blocking.nb("set", "logical_switch_port", SQUATTER, "external_ids:touched=yes")
+    blocking.reserve(switch)
+    assert enabled(blocking) is True
+    reasons = [reason for _kind, _type, reason, _message in events(blocking, answer.name)]
+    assert (reasons.count("SquatterBlocked"), reasons.count("SquatterLeftAlone")) == (1, 1)
+
+
+def test_the_release_of_the_reservation_unblocks(blocking: Site) -> None:
+    switch, answer = reserve(blocking)
+    blocking.port(switch, f"{OTHER_MAC} {answer.v4}", name=SQUATTER)
+    blocked(blocking, answer, switch)
+    blocking.release(answer.name)
+    unblocked(blocking, answer, switch)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_who_squats_on_two_is_blocked_until_both_are_left(blocking: Site, first: int) -> None:
+    switch, one = reserve(blocking)
+    two = blocking.reserve(switch)
+    blocking.port(switch, [f"{OTHER_MAC} {one.v4}", f"{two.mac} 10.16.0.77"], name=SQUATTER)
+    for answer in (one, two):
+        blocked(blocking, answer, switch)
+    left, kept = ((one, two), (two, one))[first]
+    blocking.release(left.name)
+    assert enabled(blocking) is False
+    blocking.release(kept.name)
+    unblocked(blocking, kept, switch)
+
+
+def test_a_workload_that_moves_in_on_its_own_reservation_is_bound_while_the_squatter_is_blocked(
+    blocking: Site,
+) -> None:
+    switch, answer = reserve(blocking)
+    blocking.port(switch, f"{OTHER_MAC} {answer.v4}", name=SQUATTER)
+    blocked(blocking, answer, switch)
+    blocking.port(switch, "dynamic", name=answer.name)
+    wait_until(lambda: blocking.condition(answer.name, "Bound")["status"] == "True", what="bound")
+    assert (enabled(blocking), enabled(blocking, answer.name)) == (False, None)
+
+
+def test_what_is_blocked_is_undone_by_a_daemon_that_only_reports(servers: Servers, tmp_path: Path) -> None:
+    config = tmp_path / "ovnreserved.toml"
+    config.write_text('squatters = "block"\n')
+    with Daemon(servers, tmp_path / "state", "--config", str(config)) as daemon:
+        site = Site(servers, daemon, follow=True)
+        switch, answer = reserve(site)
+        site.port(switch, f"{OTHER_MAC} {answer.v4}", name=SQUATTER)
+        blocked(site, answer, switch)
+        site.restart()
+        blocked(site, answer, switch)
+        config.write_text('squatters = "report"\n')
+        site.restart()
+        unblocked(site, answer, switch)
+        conflicted(site, answer, answer.v4, switch)
+
+
+def test_another_daemon_that_takes_over_knows_what_is_blocked(servers: Servers, tmp_path: Path) -> None:
+    with Daemon(servers, tmp_path / "first", "--squatters", "block") as first:
+        site = Site(servers, first, follow=True)
+        switch, answer = reserve(site)
+        site.port(switch, f"{OTHER_MAC} {answer.v4}", name=SQUATTER)
+        blocked(site, answer, switch)
+        first.kill()
+    servers.nbctl("lsp-set-addresses", SQUATTER, f"{OTHER_MAC} 10.16.0.77")
+    with Daemon(servers, tmp_path / "second", "--squatters", "block") as second:
+        unblocked(Site(servers, second), answer, switch)

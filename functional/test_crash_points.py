@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 THEIRS = "10.16.0.5..10.16.0.9 // theirs"
 NAME = "pod-1.default"
 MAC = "0a:00:00:00:00:01"
+BLOCK = ("--squatters", "block")
 BATCH = (Point.PLANNED, Point.INTENDED, Point.SENT, Point.COMMITTED)
 ANSWERED = (*BATCH, Point.ANSWERED)
 SETTLED = (*ANSWERED, Point.SETTLING, Point.SETTLED)
@@ -96,6 +97,43 @@ class Scenario(NamedTuple):
     points: tuple[Point, ...] = BATCH
     withholds: bool = False
     """Is an address left out of exclude_ips for a while, since somebody's port has it?"""
+    options: tuple[str, ...] = ()
+    """Of the daemon."""
+
+
+def squat(stage: Stage) -> None:
+    """Somebody's port takes the address."""
+    [(_uid, v4, _mac)] = stage.created.values()
+    add = ("--", "lsp-set-addresses", "squatter", f"{MAC} {v4}", "--", "lsp-set-enabled", "squatter", "enabled")
+    stage.nb("lsp-add", stage.net, "squatter", *add)
+
+
+def squatted(stage: Stage) -> None:
+    stage.have()
+    squat(stage)
+    wait_until(lambda: stage.row("Logical_Switch_Port", "squatter")["enabled"] is False, what="blocked")
+
+
+def leave(stage: Stage) -> None:
+    stage.nb("lsp-set-addresses", "squatter", f"{MAC} 10.16.0.99")
+
+
+def blocked_until_it_leaves(stage: Stage) -> None:
+    wait_until(lambda: stage.row("Logical_Switch_Port", "squatter")["enabled"] is False, what="blocked")
+    leave(stage)
+    unblocked(stage)
+
+
+def unblocked(stage: Stage) -> None:
+    """The port is as it was, and nothing is noted of it any more."""
+    wait_until(lambda: stage.row("Logical_Switch_Port", "squatter")["enabled"] is True, what="unblocked")
+    records = (row["external_ids"]["ovnreserve/record"] for row in stage.records().values())
+    assert not any("blocked" in record for record in records)
+
+
+def released_and_unblocked(stage: Stage) -> None:
+    released_in_the_end(stage)
+    unblocked(stage)
 
 
 def ask_again(stage: Stage) -> None:
@@ -241,6 +279,15 @@ SCENARIOS = {
     "release, the second transaction": Scenario(
         Stage.have, Stage.delete, ("DropRecord",), released_in_the_end
     ),
+    "block a squatter": Scenario(
+        Stage.have, squat, ("SetEnabled", "UpdateRecord"), blocked_until_it_leaves, options=BLOCK
+    ),
+    "unblock a squatter": Scenario(
+        squatted, leave, ("SetEnabled", "UpdateRecord"), unblocked, options=BLOCK
+    ),
+    "release and unblock": Scenario(
+        squatted, Stage.delete, ("SetEnabled", "UpdateRecord", "Barrier"), released_and_unblocked, options=BLOCK
+    ),
     "repair exclude_ips": Scenario(
         Stage.have, lambda s: s.nb("set", "logical_switch", s.net, f'other_config:exclude_ips="{THEIRS}"'),
         ("WriteExcludes",), nothing,
@@ -290,12 +337,12 @@ def shared() -> Iterator[Servers]:
 
 
 @pytest.fixture
-def stage(shared: Servers, tmp_path: Path) -> Iterator[Stage]:
+def stage(shared: Servers, tmp_path: Path, name: str) -> Iterator[Stage]:
     order = tmp_path / "order"
     program = (str(Path(__file__).with_name("crashing.py")), str(order))
     with Connection(shared) as rival:
         assert rival.transact({"op": "comment", "comment": "here before the daemon"})
-        with Daemon(shared, tmp_path / "state", program=program) as daemon:
+        with Daemon(shared, tmp_path / "state", *SCENARIOS[name].options, program=program) as daemon:
             stage = Stage(shared, daemon, order, rival)
             yield stage
             print(daemon.log.read_text())

@@ -236,7 +236,10 @@ def test_an_option_that_does_not_exist_shows_the_usage_and_exits_1():
 
 def test_the_configuration_file_says_what_the_command_line_does_not(tmp_path):
     config = tmp_path / "ovnreserved.toml"
-    known = ('db = "unix:/run/ovn/ovnnb_db.sock"', 'quarantine = "10m"', 'journal_keep = "all"', 'watchdog = "1m"')
+    known = (
+        *('db = "unix:/run/ovn/ovnnb_db.sock"', 'quarantine = "10m"', 'journal_keep = "all"', 'watchdog = "1m"'),
+        *('squatters = "block"', "keep_vm_ip = true"),
+    )
     config.write_text("\n".join((*known, "leader_only = false\n")))
     assert ovnreserved("--check-config", "--config", str(config)).returncode == 0
     config.write_text('db = "unix:/x"\ndatabase = "unix:/y"\n')
@@ -246,6 +249,10 @@ def test_the_configuration_file_says_what_the_command_line_does_not(tmp_path):
     config.write_text("db = 5\n")
     assert ovnreserved("--check-config", "--config", str(config)).stderr == (
         f"ovnreserved: {config}: db: must be a str, not 5\n"
+    )
+    config.write_text('squatters = "shoot"\n')
+    assert ovnreserved("--check-config", "--config", str(config)).stderr == (
+        "ovnreserved: squatters is report or block, not 'shoot'\n"
     )
     config.write_text("db = \n")
     broken = ovnreserved("--check-config", "--config", str(config))

@@ -45,6 +45,7 @@ DEFAULT_RUN_DIR: Final = "/run/ovn"
 DEFAULT_STATE_DIR: Final = "/var/lib/ovnreserve"
 WATCHDOG: Final = 30.0
 SHORTEST_WATCHDOG: Final = 1.0
+SQUATTERS: Final = ("report", "block")
 BEAT: Final = 1.0
 """Seconds from one sign of life of the engine to the next."""
 BEATS: Final = 5
@@ -65,6 +66,7 @@ class Options(NamedTuple):
     log_level: str
     quarantine: float
     journal_keep: Keep
+    squatters: str
     adopt_database: bool
     keep_vm_ip: bool
     watchdog: float
@@ -87,6 +89,7 @@ _CONFIG: Final[dict[str, type]] = {
     "log_level": str,
     "quarantine": str,
     "journal_keep": str,
+    "squatters": str,
     "watchdog": str,
     "keep_vm_ip": bool,
 }
@@ -139,6 +142,12 @@ def _parser() -> argparse.ArgumentParser:
         f"90d,100000 or all (default: {DEFAULT_KEEP})",
     )
     parser.add_argument(
+        "--squatters",
+        choices=SQUATTERS,
+        help="whether a workload's port that has what is reserved for another is only reported, or also disabled until "
+        "it has it no more (default: report)",
+    )
+    parser.add_argument(
         "--adopt-database",
         action="store_true",
         help="publish the ledger also to a database that knows nothing of it: needed once, after such a change",
@@ -179,7 +188,7 @@ def options_of(arguments: Sequence[str]) -> tuple[Options, bool]:
         db, pick("private_key", None), pick("certificate", None), pick("ca_cert", None), pick("leader_only", True),
         Path(run_dir).absolute(), Path(pick("state_dir", DEFAULT_STATE_DIR)).absolute(), pick("log_format", "console"),
         pick("log_level", "info"), _seconds("--quarantine", pick("quarantine", f"{QUARANTINE:g}s")),
-        _keep("--journal-keep", pick("journal_keep", DEFAULT_KEEP)), given.adopt_database,
+        _keep("--journal-keep", pick("journal_keep", DEFAULT_KEEP)), pick("squatters", "report"), given.adopt_database,
         pick("keep_vm_ip", _is_true("ENABLE_KEEP_VM_IP")),
         _seconds("--watchdog", pick("watchdog", f"{WATCHDOG:g}s")),
     )  # fmt: skip
@@ -193,6 +202,8 @@ def options_of(arguments: Sequence[str]) -> tuple[Options, bool]:
             raise UsageError(f"{file}: cannot be read")
     if options.log_format not in ("console", "json") or options.log_level not in ("debug", "info", "warning", "error"):
         raise UsageError("log_format is console or json, log_level debug, info, warning or error")
+    if options.squatters not in SQUATTERS:
+        raise UsageError(f"squatters is {' or '.join(SQUATTERS)}, not {options.squatters!r}")
     return options, given.check_config
 
 
@@ -308,6 +319,7 @@ class _Daemon:
             journal_keep=options.journal_keep,
             adopt_database=options.adopt_database,
             keep_vm_ip=options.keep_vm_ip,
+            block_squatters=options.squatters == "block",
             on_state=self._on_state,
             beat=self._beat,
             beat_every=self._beat_every,

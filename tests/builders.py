@@ -253,6 +253,7 @@ def contents(world: World) -> dict[str, Any]:
     return copy.deepcopy({
         "segments": segments, "by_name": world.by_name, "ports": world.ports, "port_names": world.port_names,
         "reservations": world.reservations, "macs": world.macs, "switch_of": world._switch_of, "dhcp": world._dhcp,
+        "blockers": world.blockers,
     })  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def some_plan(cloud: Cloud, name: str, random: Random) -> Plan:
     if r is not None:
         plans += [
             lambda: plan_release(world, r, now),
-            lambda: plan_drop(r),
+            lambda: plan_drop(world, r),
             lambda: plan_resume(world, r, now),
             lambda: plan_bind(world, r),
         ]
@@ -157,7 +157,7 @@ def test_the_text_of_each_switch_that_loses_or_gets_an_address_is_written_once(c
     leaving = cloud.reserve(switch, state=State.RELEASING)
     cloud.reserve(other, "vm-9.default", subnet="other")
     batch = Batch(cloud.world)
-    accept(batch, plan_drop(leaving))
+    accept(batch, plan_drop(cloud.world, leaving))
     accept(batch, plan_create(cloud.world, wanted("vm-2.default", v4="10.0.0.20"), context()), "vm-2.default")
     assert batch.excludes() == {switch: "10.0.0.20"}
     assert batch.switches == {switch}
@@ -185,7 +185,7 @@ def test_a_withheld_address_stays_withheld_when_its_reservation_is_labelled(clou
 def test_a_released_address_is_in_quarantine_even_where_nobody_had_asked_about_the_switch(cloud: Cloud) -> None:
     switch = cloud.switch(subnet="10.0.0.0/29")
     leaving = cloud.reserve(switch, v4="10.0.0.6", state=State.RELEASING)
-    accept(Batch(cloud.world), plan_drop(leaving))
+    accept(Batch(cloud.world), plan_drop(cloud.world, leaving))
     plan = plan_create(cloud.world, wanted("vm-2.default"), context())
     assert plan.resource is not None
     assert plan.resource.addresses == ("10.0.0.5",)
@@ -220,7 +220,7 @@ def test_what_one_plan_lets_go_another_of_the_same_batch_has_to_wait_for(cloud: 
     batch = Batch(cloud.world)
     leaving = cloud.reserve(switch, v6="fd00::9", state=State.RELEASING)
     fields: list[dict[str, str]] = [{"v4": "10.0.0.9"}, {"mac": leaving.mac}, {"v4": "10.0.0.10"}, {}]
-    accept(batch, plan_drop(leaving))
+    accept(batch, plan_drop(cloud.world, leaving))
     plans = [plan_create(cloud.world, wanted("vm-2.default", **given_), context()) for given_ in fields]
     assert [batch.has_to_wait(plan) for plan in plans] == [True, True, False, False]
     assert not any(Batch(cloud.world).has_to_wait(plan) for plan in plans)
@@ -260,7 +260,7 @@ def test_the_journal_names_the_uid_of_what_went_and_of_what_came(cloud: Cloud) -
     switch = cloud.switch()
     leaving: Reservation = cloud.reserve(switch, state=State.RELEASING)
     batch = Batch(cloud.world)
-    accept(batch, plan_drop(leaving))
+    accept(batch, plan_drop(cloud.world, leaving))
     created = plan_create(cloud.world, wanted("vm-2.default"), context())
     accept(batch, created, "vm-2.default")
     accept(batch, Plan("repaired", None, (), (Event("Warning", "Withheld", "vm-9.default", "?"),)), switch)
@@ -277,7 +277,7 @@ def test_releases_of_unknown_outcome_are_put_back_alone(cloud: Cloud) -> None:
     switch = cloud.switch()
     leaving = cloud.reserve(switch, state=State.RELEASING)
     batch = Batch(cloud.world)
-    accept(batch, plan_drop(leaving))
+    accept(batch, plan_drop(cloud.world, leaving))
     accept(batch, plan_create(cloud.world, wanted("vm-2.default"), context()), "vm-2.default")
     batch.undo_released()
     assert cloud.world.reservations["vm-1.default"] == leaving

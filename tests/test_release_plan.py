@@ -107,4 +107,4 @@ def test_what_failed_held_nothing_and_just_goes_with_its_record_if_it_has_one(cl
 def test_the_second_transaction_drops_the_record_and_the_address(cloud: Cloud) -> None:
     r = cloud.reserve(cloud.switch(), state=State.RELEASING)
     event = Event("Normal", "Released", NAME, f"released {OURS} 10.0.0.9 on subnet net")
-    assert plan_drop(r) == Plan("released", None, (DropRecord(r),), (event,))
+    assert plan_drop(cloud.world, r) == Plan("released", None, (DropRecord(r),), (event,))

@@ -406,7 +406,7 @@ def a_plan(cloud: Cloud, name: str, random: Random) -> Plan:
     if r is not None:
         plans += [
             lambda: plan_release(world, r, now),
-            lambda: plan_drop(r),
+            lambda: plan_drop(world, r),
             lambda: plan_resume(world, r, now),
             lambda: plan_patch(world, Patch(name, label, {}), now),
         ]

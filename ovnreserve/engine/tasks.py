@@ -1,6 +1,7 @@
 """The engine's own tasks: what others did to the database becomes work of ours.
 
     a reservation's port came or changed        bind it
+    a squatter came, changed or left            block or unblock it
     exclude_ips of a switch changed             repair our part
     a record is gone or is another one          write it again
     a switch came                               write the records of its reservations that are not there
@@ -37,6 +38,7 @@ from ovnreserve.plan.reconcile import Verdicts
 from ovnreserve.plan.rehome import new_home, plan_rehome
 from ovnreserve.plan.release import plan_await, plan_delete_port, plan_drop, plan_finish, plan_release
 from ovnreserve.plan.repair import is_written, plan_repair, plan_resume
+from ovnreserve.plan.squatters import blocked_from_now, plan_squatters
 from ovnreserve.plan.world import Touched, World
 
 _NOTHING = Plan("unchanged")
@@ -68,9 +70,12 @@ class Patience:
 
 
 class Tasks:
-    def __init__(self, world: World, replica: Replica) -> None:
+    """`block` the ports that have what is reserved."""
+
+    def __init__(self, world: World, replica: Replica, *, block: bool = False) -> None:
         self._world = world
         self._replica = replica
+        self._block = block
         self._binds: set[str] = set()
         self._suspects: set[str] = set()
         self._patience = Patience()
@@ -152,8 +157,11 @@ class Tasks:
 
     def look_after(self, names: Iterable[str], switches: Iterable[str]) -> None:
         """We have written these: somebody may have changed them since, in the same moment."""
+        names = list(names)
         self._records.update(names)
         self._suspects.update(switches)
+        reservations = self._world.reservations
+        self._binds.update(name for name in names if name in reservations and reservations[name].blocked)
 
     def done(self, work: Work) -> None:
         """The work is over, or will be asked for anew."""
@@ -211,8 +219,12 @@ class Tasks:
     def _check_ports(self) -> None:
         for name in paced(self._binds, self._world.beat):
             r = self._world.reservations.get(name)
-            if r is not None and r.state is State.HELD and judge(self._world, r).addresses is not None:
+            if r is None:
+                continue
+            if r.state is State.HELD and judge(self._world, r).addresses is not None:
                 self._add("bind", name, partial(self._bind, name))
+            if blocked_from_now(self._world, r, block=self._block) != r.blocked:
+                self._add("squatters", name, partial(self._settle_squatters, name))
         self._binds.clear()
 
     def _check_births(self) -> None:
@@ -263,7 +275,7 @@ class Tasks:
         return plan_finish(self._world, r) if r is not None and r.uid == releasing.uid else _NOTHING
 
     def _remove(self, r: Resource, _context: Context) -> Plan:
-        return plan_drop(r)
+        return plan_drop(self._world, r)
 
     def _resume(self, name: str, context: Context) -> Plan:
         r = self._held(name, State.INTENDED, State.HELD, State.FAILED)
@@ -290,6 +302,12 @@ class Tasks:
         elif plan.events:
             self._not_retained[name] = plan.events
         return plan
+
+    def _settle_squatters(self, name: str, context: Context) -> Plan:
+        r = self._held(name, State.HELD, State.FAILED)
+        if not isinstance(r, Reservation):
+            return _NOTHING
+        return plan_squatters(self._world, r, context, block=self._block)
 
     def _repair(self, switch: str, context: Context) -> Plan:
         segment = self._world.segments.get(switch)

@@ -81,6 +81,7 @@ class Engine:
         journal_keep: Keep = Keep(),  # noqa: B008 - frozen
         adopt_database: bool = False,
         keep_vm_ip: bool = False,
+        block_squatters: bool = False,
         random: Random | None = None,
         on_state: Callable[[str], None] = lambda _state: None,
         beat: Beat = no_beat,
@@ -101,7 +102,7 @@ class Engine:
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = threading.Event()
         self._inbox = Inbox()
-        self._tasks = Tasks(self.world, northbound.replica)
+        self._tasks = Tasks(self.world, northbound.replica, block=block_squatters)
         self._settlement = Settlement(ledger)
         self._publisher = Publisher(self.world, self.published, ledger.next_version)
         self._events = Events(self.world, self._settlement)

@@ -401,11 +401,11 @@ _FACT_HELD: Final = "UPDATE fact SET state = 'held' WHERE name = ? AND state = '
 _PUT_FACT: Final = "INSERT OR REPLACE INTO fact (name, uid, state, record) VALUES (?, ?, ?, ?)"
 _MORE: Final = (
     "labels", "annotations", "generation", "node_name", "container_id", "attach_ips", "attach_macs", "attach_subnets",
-    "reserved",
+    "reserved", "blocked",
 )  # fmt: skip
 _DEFAULTS: Final[dict[str, Any]] = {
     "labels": {}, "annotations": {}, "generation": 1, "node_name": "", "container_id": "",
-    "attach_ips": (), "attach_macs": (), "attach_subnets": (), "reserved": True,
+    "attach_ips": (), "attach_macs": (), "attach_subnets": (), "reserved": True, "blocked": {},
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ Its record stands in `external_ids:ovnreserve/record` of a DNS row, as JSON, and
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -14,9 +14,13 @@ from ovnreserve.model.addresses import format_v4, format_v6, parse_v4, parse_v6,
 from ovnreserve.model.names import is_label, is_port_name, is_subdomain
 from ovnreserve.model.resource import KIND, KIND_RESERVATION, NAME, RECORD, SWITCH, UID, Dot, Resource, State
 
+Blocked = Literal["absent", "true", "overridden"]
+"""What a port's `enabled` was before it was set to false; or that somebody has enabled the port since."""
+
 
 class Reservation(Resource, frozen=True, kw_only=True):
     """One kept IP. Addresses are integers or None, `switch` is a row's uuid.
+
 
     `reserved` is its label: it lives until it is deleted. One that is not is *retained*: it goes with its port, unless
     its owner keeps it (plan/retain.py).
@@ -36,6 +40,8 @@ class Reservation(Resource, frozen=True, kw_only=True):
     attach_ips: tuple[str, ...] = ()
     attach_macs: tuple[str, ...] = ()
     attach_subnets: tuple[str, ...] = ()
+    blocked: dict[str, Blocked] = msgspec.field(default_factory=dict)
+    """The ports (uuids) that are disabled since they have what is reserved (plan/squatters.py)."""
 
     @property
     def home(self) -> str:
@@ -92,6 +98,7 @@ class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
     failed: str | None = None
     retained: bool = False
     port: str | None = None  # the port's name, where it is not podName.namespace[.provider]
+    blocked: dict[str, Blocked] = {}
     format: int = 1
 
 
@@ -106,7 +113,7 @@ def external_ids_of(r: Reservation) -> dict[str, str]:
         None if r.v4 is None else format_v4(r.v4), None if r.v6 is None else format_v6(r.v6), r.generation,
         r.labels, r.annotations, r.node_name, r.container_id, attach if any(attach) else None, r.deleted,
         r.written if r.written.number else None, r.message if r.state is State.FAILED else None,
-        not r.reserved, None if is_named_after(r.name, r.pod_name, r.namespace) else r.name,
+        not r.reserved, None if is_named_after(r.name, r.pod_name, r.namespace) else r.name, r.blocked,
     )  # fmt: skip
     return {
         KIND: KIND_RESERVATION,
@@ -165,6 +172,7 @@ def reservation_of(ids: dict[str, str]) -> Reservation | None:
             written=Dot(*record.by) if record.by is not None else Dot(),
             message=record.failed or "",
             reserved=not record.retained,
+            blocked=record.blocked,
         )
     except (KeyError, ValueError, RecursionError, msgspec.MsgspecError):
         return None

@@ -51,6 +51,19 @@ class WriteAddresses(NamedTuple):
     reservation: str
 
 
+class SetEnabled(NamedTuple):
+    """Set a port's `enabled` (None: absent), if the port is still as it was seen and its `enabled` is what it `was`.
+
+    `reservation` names the one this is for: its record, where it was there before, must be unchanged too.
+    """
+
+    port: str
+    seen: Seen
+    was: bool | None
+    enabled: bool | None
+    reservation: str
+
+
 class DeletePort(NamedTuple):
     """Delete a port, if it is still as it was seen, from its switch."""
 
@@ -86,6 +99,7 @@ Step = (
     | DropRecord
     | WriteExcludes
     | WriteAddresses
+    | SetEnabled
     | DeletePort
     | PortUnchanged
     | MembersUnchanged

@@ -36,6 +36,7 @@ from ovnreserve.model.steps import (
     PublishRevision,
     PutRecord,
     Seen,
+    SetEnabled,
     Step,
     UpdateRecord,
     WriteAddresses,
@@ -102,6 +103,10 @@ class Operations:
                     self._guard_port(name, port, seen)
                     row = {"addresses": ["set", sorted(addresses)]}
                     self._add(name, op="update", table="Logical_Switch_Port", where=_is(port), row=row)
+                case SetEnabled(port, seen, was, enabled, reservation):
+                    self._guard_record(name, self._replica.record(reservation))
+                    self._guard_port(name, port, seen)
+                    self._set_enabled(name, port, was, enabled)
                 case DeletePort(port, switch, seen):
                     self._guard_port(name, port, seen)
                     mutation = ["ports", "delete", ["set", [["uuid", port]]]]
@@ -134,6 +139,8 @@ class Operations:
                 return "look at", port
             case WriteAddresses():
                 return "bind", step.reservation
+            case SetEnabled():
+                return "block" if step.enabled is False else "unblock", step.reservation
             case DeletePort(port):
                 row = self._replica.tables["Logical_Switch_Port"].get(port, {})
                 return "delete port", row.get("name") or port
@@ -214,6 +221,15 @@ class Operations:
             name, op="wait", timeout=0, table="Logical_Switch_Port", where=_is(port),
             columns=["addresses", "dynamic_addresses", "type"], until="==", rows=[row],
         )  # fmt: skip
+
+    def _set_enabled(self, name: str, port: str, was: bool | None, enabled: bool | None) -> None:
+        """Guarded on its own: another step of the transaction may write the port's addresses."""
+        before, after = (["set", [] if value is None else [value]] for value in (was, enabled))
+        self._add(
+            name, op="wait", timeout=0, table="Logical_Switch_Port", where=_is(port), columns=["enabled"], until="==",
+            rows=[{"enabled": before}],
+        )  # fmt: skip
+        self._add(name, op="update", table="Logical_Switch_Port", where=_is(port), row={"enabled": after})
 
     def _guard_members(self, switch: str) -> None:
         row = self._replica.tables["Logical_Switch"].get(switch)

@@ -23,6 +23,7 @@ seen to have: it was written down before the database was asked, and nobody was 
 
 Where the database is greater it has known all that the ledger was told of, where it is smaller or equal nobody else
 worked, so the dots decide only after a fork. Without a dot (of version 1) the answer is what keeps the reservation.
+Which ports are blocked for a reservation is what its record says, whoever worked: it was written with the ports.
 A record that cannot be read is none that was released: it is written again. Both sides of a fork may have given one
 address or MAC away. Then the one whose port has it stays, else the older; the other is Failed, which its record says,
 and was it being released, gone.
@@ -38,6 +39,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
+from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import Resource, State
 from ovnreserve.plan.revision import Relation, Standing, covers
 
@@ -187,6 +189,9 @@ def _compare(
         else:
             verdicts.resume.append(r.name)
         return
+    if isinstance(r, Reservation) and isinstance(record, Reservation) and r.blocked != record.blocked:
+        r = r.with_(blocked=record.blocked)
+        verdicts.puts.append(r)
     superseded = sides.others_worked and sides.is_intent(r) and r.state is not State.INTENDED
     match r.state, record.state:
         case State.RELEASING, State.RELEASING:

@@ -9,6 +9,8 @@ Of an IP that was born with a port nothing is kept: that port is deleted, and th
 
 from __future__ import annotations
 
+from typing import Any
+
 from ovnreserve.model.errors import Conflict, NotFound
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import Resource, State
@@ -17,6 +19,7 @@ from ovnreserve.plan.bind import elsewhere, seen
 from ovnreserve.plan.born import Born, born
 from ovnreserve.plan.identity import contradiction
 from ovnreserve.plan.outcome import Context, Event, Plan
+from ovnreserve.plan.squatters import unblocked
 from ovnreserve.plan.world import World
 
 
@@ -24,15 +27,17 @@ def plan_release(world: World, r: Resource, context: Context, *, again: bool = F
     """The first transaction. What is being released already stays so, unless that is to be done `again` because only
     the ledger says so; what failed holds nothing and just goes.
     """
+    unblocking, unblocked_ = unblocked(world, r)
     if r.state is State.FAILED:
         event = Event("Normal", "Released", r.name, "had failed, held nothing")
-        return Plan("deleted", None, (DropRecord(r),), (event,))
+        return Plan("deleted", None, (*unblocking, DropRecord(r)), (event, *unblocked_))
     if r.state is State.RELEASING and not again:
         return Plan("deleted", r)
     deleted = r.deleted or int(context.now)
-    releasing = r.with_(state=State.RELEASING, deleted=deleted, **context.stamp)
-    steps: list[Step] = [UpdateRecord(releasing)]
-    event = Event("Normal", "Releasing", r.name, f"releasing {r.what}")
+    changes: dict[str, Any] = {"blocked": {}} if isinstance(r, Reservation) else {}
+    releasing = r.with_(state=State.RELEASING, deleted=deleted, **changes, **context.stamp)
+    steps: list[Step] = [UpdateRecord(releasing), *unblocking]
+    events = (Event("Normal", "Releasing", r.name, f"releasing {r.what}"), *unblocked_)
     port = world.port(r.name)
     if port is not None and isinstance(r, Reservation):
         contradicts = contradiction(port, r.pod_name, r.namespace, r.pod_type)
@@ -44,10 +49,10 @@ def plan_release(world: World, r: Resource, context: Context, *, again: bool = F
         if contradicts or port.switch is None:
             message = f"port {port.name} is left alone: it has {contradicts}"
             return Plan(
-                "deleted", releasing, (*steps, Barrier()), (event, Event("Warning", "PortNotOurs", r.name, message))
+                "deleted", releasing, (*steps, Barrier()), (*events, Event("Warning", "PortNotOurs", r.name, message))
             )
         steps.append(DeletePort(port.uuid, port.switch, seen(port)))
-    return Plan("deleted", releasing, (*steps, Barrier()), (event,))
+    return Plan("deleted", releasing, (*steps, Barrier()), events)
 
 
 def plan_delete_port(world: World, name: str, context: Context, shown: Born | None = None) -> Plan:
@@ -79,10 +84,11 @@ def plan_finish(world: World, r: Resource) -> Plan:
     """The second transaction. Its success is what removes the resource from the ledger. An owner that is gone is
     remembered while there is still something of it.
     """
-    return Plan("unchanged") if world.coverage.of(r.name) else plan_drop(r)
+    return Plan("unchanged") if world.coverage.of(r.name) else plan_drop(world, r)
 
 
-def plan_drop(r: Resource) -> Plan:
+def plan_drop(world: World, r: Resource) -> Plan:
     """Delete a record that nobody should have any more."""
     event = Event("Normal", "Released", r.name, f"released {r.what}")
-    return Plan("released", None, (DropRecord(r),), (event,))
+    steps, events = unblocked(world, r)
+    return Plan("released", None, (*steps, DropRecord(r)), (event, *events))

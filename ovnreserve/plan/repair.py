@@ -24,6 +24,7 @@ from ovnreserve.plan.bind import judge, seen
 from ovnreserve.plan.holders import check_free
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
 from ovnreserve.plan.segment import Segment
+from ovnreserve.plan.squatters import still_blocked
 from ovnreserve.plan.world import World
 
 _SHOWN: Final = 200
@@ -58,7 +59,7 @@ def plan_resume(world: World, r: Resource, context: Context, was: str = "the nor
                     check_free(world, segment, r.name, family, address, own)
         except Conflict as conflict:
             return _failed(r, conflict.message, context)
-    held = r.with_(state=State.HELD)
+    held = r.with_(state=State.HELD, blocked=still_blocked(world, r))
     event = Event("Normal", "Republished", r.name, f"wrote the record of {r.port_addresses} again: {was}")
     verdict = judge(world, r)
     if own is None or verdict.addresses is None:

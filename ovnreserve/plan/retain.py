@@ -23,6 +23,7 @@ from ovnreserve.plan.bind import own_port
 from ovnreserve.plan.identity import Identity
 from ovnreserve.plan.outcome import Context, Event, Plan
 from ovnreserve.plan.release import plan_release
+from ovnreserve.plan.squatters import unblocked
 from ovnreserve.plan.world import World
 
 
@@ -61,5 +62,6 @@ def plan_let_go(world: World, r: Reservation, context: Context, why: str) -> Pla
     if port is None:
         plan = plan_release(world, r, context)
         return plan._replace(events=(Event("Normal", "LetGo", r.name, why), *plan.events))
-    message = f"{r.port_addresses} is its port's again: {why}"
-    return Plan("given back", None, (DropRecord(r),), (Event("Normal", "GivenBack", r.name, message),))
+    event = Event("Normal", "GivenBack", r.name, f"{r.port_addresses} is its port's again: {why}")
+    steps, events = unblocked(world, r)
+    return Plan("given back", None, (*steps, DropRecord(r)), (event, *events))

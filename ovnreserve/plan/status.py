@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ovnreserve.model.documents import timestamp
 from ovnreserve.model.ip import Condition, Status
@@ -135,7 +135,7 @@ def render(r: Reservation, observed: Observed) -> Status:
             _reserved(r, observed, times[0]),
             _enforced(observed, times[1]),
             Condition("Bound", str(observed.bound.status), observed.bound.reason, observed.bound.message, times[2]),
-            _conflicted(observed, times[3]),
+            _conflicted(r, observed, times[3]),
         ),
     )
 
@@ -167,8 +167,19 @@ def _enforced(observed: Observed, since: str) -> Condition:
     return Condition("Enforced", "False", "NotEnforceable", message, since)
 
 
-def _conflicted(observed: Observed, since: str) -> Condition:
+_BLOCKED: Final = {
+    None: "",
+    "absent": " (disabled meanwhile)",
+    "true": " (disabled meanwhile)",
+    "overridden": " (enabled by somebody else)",
+}
+
+
+def _conflicted(r: Reservation, observed: Observed, since: str) -> Condition:
     if observed.conflicts:
-        message = "; ".join(f"{rival} since {timestamp(rival.since)}" for rival in observed.conflicts)
+        message = "; ".join(
+            f"{rival} since {timestamp(rival.since)}{_BLOCKED[r.blocked.get(rival.port)]}"
+            for rival in observed.conflicts
+        )
         return Condition("Conflicted", "True", "AddressTaken", message, since)
     return Condition("Conflicted", "False", "NoConflict", "nobody else has the addresses", since)

@@ -68,6 +68,8 @@ class World:
         self.pools: dict[str, Pool] = {}
         self.macs: dict[str, int] = {}
         """How many ports and live reservations, anywhere, have this MAC."""
+        self.blockers: dict[str, set[str]] = {}
+        """The reservations that have noted something of a port (uuid) in `blocked`."""
         self._homes: dict[str, set[str]] = {}
         """The reservations and pools of each switch, by its uuid, whether it is there or not."""
         self._switch_of: dict[str, str] = {}
@@ -292,6 +294,7 @@ class World:
         self.by_name.setdefault(switch.name, set()).add(uuid)
 
     def _change_port(self, uuid: str, row: Mapping[str, Any] | None, touched: Touched) -> None:
+        touched.names.update(self.blockers.get(uuid, ()))
         old = self.ports.get(uuid)
         new = None if row is None else port_of(uuid, row, self._switch_of.get(uuid))
         if old is not None:
@@ -393,6 +396,8 @@ class World:
         self.reservations[r.name] = r
         self._homes.setdefault(r.switch, set()).add(r.name)
         self.coverage.add_reservation(r)
+        for port in r.blocked:
+            self.blockers.setdefault(port, set()).add(r.name)
         if r.live:
             count(self.macs, r.mac, +1)
         if segment is not None:
@@ -417,6 +422,8 @@ class World:
     def _drop_reservation(self, r: Reservation, quarantined_at: float | None) -> None:
         discard(self._homes, r.switch, r.name)
         self.coverage.remove_reservation(r, has_port=r.name in self.port_names)
+        for port in r.blocked:
+            discard(self.blockers, port, r.name)
         if r.live:
             count(self.macs, r.mac, -1)
         segment = self.segments.get(r.switch)
