@@ -21,6 +21,7 @@ from ovnreserve.plan.outcome import Defer, Event, Plan
 from ovnreserve.plan.release import plan_drop, plan_release
 from ovnreserve.plan.repair import plan_repair, plan_resume
 from ovnreserve.plan.reserve import plan_apply, plan_create
+from ovnreserve.plan.squatters import plan_squatters
 from ovnreserve.plan.update import Patch, plan_patch
 
 NOW = 2_000_000_000.0
@@ -80,6 +81,7 @@ def some_plan(cloud: Cloud, name: str, random: Random) -> Plan:
             lambda: plan_release(world, r, now),
             lambda: plan_drop(world, r),
             lambda: plan_resume(world, r, now),
+            lambda: plan_squatters(world, r, now, block=random.random() < 0.8),
             lambda: plan_bind(world, r),
         ]
     return random.choice(plans)()

@@ -159,6 +159,7 @@ def any_reservation(draw: st.DrawFn, name: str, number: int) -> Reservation:
         resource_version=draw(st.integers(0, 2**60)), message=draw(words), generation=draw(st.integers(0, 9)),
         labels=draw(maps), annotations=draw(maps), node_name=draw(words), container_id=draw(words),
         attach_ips=draw(lists), attach_macs=draw(lists), attach_subnets=draw(lists),
+        blocked=draw(st.dictionaries(words, st.sampled_from(["absent", "true", "overridden"]), max_size=2)),
         written=Dot(draw(words), draw(st.integers(0, 2**60))),
     )  # fmt: skip
 

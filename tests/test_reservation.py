@@ -65,7 +65,7 @@ def test_without_one_of_its_keys_a_record_rebuilds_nothing(key: str) -> None:
     [
         {"v4": "10.0.0.300"}, {"v4": 5}, {"v6": "x"}, {"mac": None}, {"created": "yesterday"}, {"created": -1},
         {"created": 10**30}, {"created": 10**15}, {"deleted": 10**15}, {"rv": -1}, {"rv": 2**64}, {"gen": 10**30},
-        {"labels": {"a": 1}}, {"attach": [[], []]}, {"subnet": None},
+        {"labels": {"a": 1}}, {"attach": [[], []]}, {"subnet": None}, {"blocked": {"p": "x"}}, {"blocked": ["p"]},
     ],
 )  # fmt: skip
 def test_a_record_that_nobody_of_us_wrote_rebuilds_nothing(change: dict[str, Any]) -> None:

@@ -57,8 +57,8 @@ class Site:
     def settle(self, name: str = NAME, *, block: bool = True) -> list[Event]:
         """Plan, and carry it out."""
         plan = self.plan(name, block=block)
-        if plan.reservation is not None:
-            self.cloud.world.put(plan.reservation)
+        if plan.resource is not None:
+            self.cloud.world.put(plan.resource)
         self.carry_out(plan)
         return list(plan.events)
 
@@ -140,10 +140,10 @@ def test_a_squatter_is_disabled_until_it_leaves_and_has_then_what_it_had(
     plan = site.plan()
     message = f"{PORT} is disabled while it has what is reserved: {OURS} 10.0.0.9 fd00::9"
     assert plan.events == (Event("Warning", "SquatterBlocked", NAME, message),)
-    assert plan.reservation is not None
-    assert plan.reservation.blocked == {uuid: noted}
-    assert plan.reservation.resource_version == 77
-    assert plan.steps == (SetEnabled(uuid, seen(port), was, False, NAME), UpdateRecord(plan.reservation))
+    assert plan.resource is not None
+    assert plan.resource.blocked == {uuid: noted}
+    assert plan.resource.resource_version == 77
+    assert plan.steps == (SetEnabled(uuid, seen(port), was, False, NAME), UpdateRecord(plan.resource))
     site.settle()
     assert site.plan() == Plan("unchanged")
     status = render(site.r, observe(site.cloud.world, site.r, None, 100.0, awaited=False))
@@ -237,10 +237,10 @@ def test_a_release_unblocks(site: Site) -> None:
     site.settle()
     port = site.cloud.world.ports[uuid]
     plan = plan_release(site.cloud.world, site.r, context())
-    assert plan.reservation is not None
-    assert plan.reservation.blocked == {}
+    assert plan.resource is not None
+    assert plan.resource.blocked == {}
     step = SetEnabled(uuid, seen(port), False, None, NAME)
-    assert plan.steps == (UpdateRecord(plan.reservation), step, Barrier())
+    assert plan.steps == (UpdateRecord(plan.resource), step, Barrier())
     assert plan.events[1:] == (Event("Normal", "SquatterUnblocked", NAME, f"{PORT} is enabled again"),)
     assert plan_finish(site.cloud.world, site.r).steps == (step, DropRecord(site.r))
     failed = site.r.with_(state=State.FAILED)
@@ -291,7 +291,7 @@ def test_where_the_record_is_lost_a_port_that_is_enabled_was_not_blocked(site: S
     site.cloud.world.put(site.r.with_(blocked={blocked: "true", enabled: "absent", "gone": "absent"}))
     [step] = plan_resume(site.cloud.world, site.r, context()).steps
     assert isinstance(step, PutRecord)
-    assert step.reservation.blocked == {blocked: "true"}
+    assert step.resource.blocked == {blocked: "true"}
 
 
 # ---- whatever happens ------------------------------------------------------------------------------------------------
@@ -354,8 +354,8 @@ class Life(Site):
             for step in plan.steps:
                 if isinstance(step, SetEnabled) and step.enabled is False:
                     assert self.cloud.world.ports[step.port].type == ""
-            if plan.reservation is not None:
-                self.cloud.world.put(plan.reservation)
+            if plan.resource is not None:
+                self.cloud.world.put(plan.resource)
             plans.append(plan)
             if how == "one by one":
                 self.carry_out(plan)

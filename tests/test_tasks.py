@@ -13,7 +13,16 @@ from ovnreserve.model.addresses import parse_v4
 from ovnreserve.model.errors import NotFound
 from ovnreserve.model.reservation import Reservation, external_ids_of
 from ovnreserve.model.resource import RECORD, State
-from ovnreserve.model.steps import Barrier, DropRecord, PutRecord, Step, UpdateRecord, WriteAddresses, WriteExcludes
+from ovnreserve.model.steps import (
+    Barrier,
+    DropRecord,
+    PutRecord,
+    SetEnabled,
+    Step,
+    UpdateRecord,
+    WriteAddresses,
+    WriteExcludes,
+)
 from ovnreserve.plan.outcome import Plan
 from ovnreserve.plan.reconcile import Verdicts
 
@@ -97,6 +106,27 @@ def test_a_reservations_port_that_comes_is_bound(site: Site) -> None:
 def test_a_port_that_is_not_to_be_written_is_no_work(site: Site, name: str, addresses: str) -> None:
     site.port(name, addresses)
     assert site.planned() == []
+
+
+def test_a_squatter_is_work_until_it_is_blocked_and_when_it_leaves(site: Site) -> None:
+    site.port("squatter", f"{MAC} 10.0.0.9")
+    assert site.planned() == [], "it is only reported"
+    site.tasks = Tasks(site.cloud.world, site.cloud.replica, block=True)
+    port = site.port("another", f"{MAC} 10.0.0.9")
+    [work] = site.take()
+    plan = work.plan(context())
+    assert [type(step) for step in plan.steps] == [SetEnabled, SetEnabled, UpdateRecord]
+    assert plan.resource is not None
+    site.cloud.world.put(plan.resource)
+    site.tasks.done(work)
+    for step in plan.steps[:2]:
+        assert isinstance(step, SetEnabled)
+        site.change("Logical_Switch_Port", step.port, enabled=False)
+    assert site.planned() == []
+    site.delete("Logical_Switch_Port", port)
+    assert site.planned() == [[UpdateRecord]]
+    site.tasks.follow(NOTHING)
+    assert site.planned() == [[UpdateRecord]], "comparing finds it again"
 
 
 def test_a_port_that_came_before_its_reservation_was_held_is_bound_then() -> None:

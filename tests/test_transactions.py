@@ -22,6 +22,7 @@ from ovnreserve.model.steps import (
     DeletePort,
     DropRecord,
     PutRecord,
+    SetEnabled,
     Step,
     UpdateRecord,
     WriteAddresses,
@@ -32,6 +33,7 @@ from ovnreserve.plan.outcome import Plan
 from ovnreserve.plan.release import plan_drop, plan_release
 from ovnreserve.plan.repair import plan_repair, plan_resume
 from ovnreserve.plan.reserve import plan_apply
+from ovnreserve.plan.squatters import plan_squatters
 from ovnreserve.plan.update import Patch, plan_patch
 
 NAME = "vm-1.default"
@@ -269,6 +271,39 @@ def test_a_port_is_deleted_from_its_switch_if_it_is_as_it_was_seen(cloud: Cloud)
     ]
 
 
+@pytest.mark.parametrize(
+    ("was", "enabled", "guarded", "written"),
+    [
+        (None, False, [], [False]),
+        (True, False, [True], [False]),
+        (False, None, [False], []),
+        (False, True, [False], [True]),
+    ],
+)
+def test_a_port_is_enabled_or_disabled_if_it_and_the_record_are_as_they_were_seen(
+    cloud: Cloud, was: bool | None, enabled: bool | None, guarded: list[bool], written: list[bool]
+) -> None:
+    record = cloud.record(R)
+    cloud.send()
+    found = [operation for _blame, operation in ours(build(cloud, SetEnabled("p", SEEN, was, enabled, NAME)))]
+    assert found[0]["where"][0] == is_row(record)[0]
+    table = {"table": "Logical_Switch_Port", "where": is_row("p")}
+    assert found[1:] == [
+        seen_port("p", [SEEN[1]]),
+        {"op": "wait", "timeout": 0, **table, "columns": ["enabled"], "until": "==",
+         "rows": [{"enabled": ["set", guarded]}]},
+        {"op": "update", **table, "row": {"enabled": ["set", written]}},
+    ]  # fmt: skip
+
+
+def test_what_a_port_that_is_bound_in_the_same_transaction_has_enabled_is_guarded_too(cloud: Cloud) -> None:
+    bind = WriteAddresses("p", SEEN, frozenset({"x"}), NAME)
+    found = [operation for _blame, operation in ours(build(cloud, bind, SetEnabled("p", SEEN, None, False, NAME)))]
+    assert [(operation["op"], operation.get("columns")) for operation in found] == [
+        ("wait", ["addresses", "dynamic_addresses", "type"]), ("update", None), ("wait", ["enabled"]), ("update", None),
+    ]  # fmt: skip
+
+
 def test_a_row_is_guarded_once_since_a_second_guard_would_meet_what_was_written_in_between(cloud: Cloud) -> None:
     cloud.record(R)
     bind, bind_again = (WriteAddresses("p", SEEN, frozenset({text}), NAME) for text in "xy")
@@ -368,7 +403,7 @@ NAMES = [f"vm-{number}.default" for number in range(4)]
 WRITES = {
     ("insert", "DNS"): {"records", "external_ids"},
     ("update", "DNS"): {"records", "external_ids"},
-    ("update", "Logical_Switch_Port"): {"addresses"},
+    ("update", "Logical_Switch_Port"): {"addresses", "enabled"},
 }
 
 
@@ -408,6 +443,7 @@ def a_plan(cloud: Cloud, name: str, random: Random) -> Plan:
             lambda: plan_release(world, r, now),
             lambda: plan_drop(world, r),
             lambda: plan_resume(world, r, now),
+            lambda: plan_squatters(world, r, now, block=random.random() < 0.8),
             lambda: plan_patch(world, Patch(name, label, {}), now),
         ]
     return random.choice(plans)()
@@ -441,12 +477,15 @@ def test_whatever_is_planned_each_row_is_guarded_before_it_is_written_and_only_o
     [switch] = cloud.world.segments
     assert set(operations.blame) <= {REVISION_BLAME, switch, "", *NAMES}
     guarded: set[str] = set()
-    written: set[str] = set()
+    looked: set[tuple[str, str]] = set()
+    written: set[tuple[str, str]] = set()
     for operation in operations.operations:
         kind, table, row = operation["op"], operation.get("table"), row_in(operation)
         if kind == "wait":
             assert operation["timeout"] == 0
-            assert row is None or row not in guarded | written, "nothing is looked at that this transaction has written"
+            cells = {(row, column) for column in operation["columns"]} if row is not None else set()
+            assert not cells & (looked | written), "nothing is looked at that this transaction has written"
+            looked |= cells
             guarded |= {row} if row is not None else set()
         elif kind in ("insert", "update"):
             assert operation["row"].keys() <= WRITES[kind, table or ""]
@@ -469,5 +508,5 @@ def test_whatever_is_planned_each_row_is_guarded_before_it_is_written_and_only_o
         else:
             assert kind in ("comment", "commit")
         if kind in ("update", "delete") and row is not None:
-            written.add(row)
+            written |= {(row, column) for column in ("_uuid", *operation.get("row", {}))}
     assert operations.operations[-1] == {"op": "commit", "durable": True}
