@@ -115,6 +115,7 @@ class Api:
             "/apis/ovnreserve.io/v1/history": Resource(turns=turns, GET=self._journal.history),
             "/apis/ovnreserve.io/v1/status": Resource(GET=self._status),
             "/apis/ovnreserve.io/v1/suggest": Resource(GET=self._questions.suggest),
+            "/apis/ovnreserve.io/v1/verify": Resource(GET=self._questions.verify, POST=self._questions.repair),
             f"{group}/subnets": Resource(turns=turns, GET=self._subnets),
             f"{group}/subnets/{{name}}": Resource(GET=self._subnet),
             "/api/v1/events": Resource(turns=turns, GET=self._journal.events),

@@ -1,15 +1,16 @@
-"""Questions about the world: `suggest` (docs/api.md)."""
+"""Questions about the world: `suggest`, and `verify`, which may be followed by a repair (docs/api.md)."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from ovnreserve.api.desk import Desk
-from ovnreserve.api.http import json
-from ovnreserve.engine import Look, explain, suggest
+from ovnreserve.api.http import json, waiting
+from ovnreserve.engine import Look, Verified, Verify, explain, suggest
 from ovnreserve.model.documents import timestamp
 from ovnreserve.model.errors import BadRequest, OutcomeUnknown, Unavailable, shown
 
@@ -17,12 +18,17 @@ MAX_ADDRESSES: Final = 65_536
 """That are suggested at once: an answer of 2 MiB."""
 _WITHIN: Final = 10.0
 """Seconds in which the engine has to take its next turn."""
+_VERIFIED_WITHIN: Final = 120.0
+"""Seconds that the engine may take to hold the stores against each other: some with 60,000 reservations."""
+_PAUSE: Final = 0.05
+"""Seconds from one look at what a repair has come to to the next, at least; at least twice as long as a look takes."""
 
 
 class Questions:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._quarantine = desk.engine.quarantine
+        self._verifying = asyncio.Lock()
 
     async def suggest(self, request: HttpRequest) -> Response:
         query = request.query_params
@@ -70,14 +76,46 @@ class Questions:
             "refusal": found.refusal,
         }
 
-    async def _look(self, look: Look) -> Any:
+    async def verify(self, _request: HttpRequest) -> Response:
+        async with self._verifying:
+            return json(_verified(await self._verified()))
+
+    async def repair(self, request: HttpRequest) -> Response:
+        """Until nothing is left but what stays, or the time is over."""
+        timeout, _wait_sb = waiting(request)
+        loop = asyncio.get_running_loop()
+        async with self._verifying:
+            until = loop.time() + timeout
+            before = now = await self._verified()
+            await self._look(Verify(repair=True), _VERIFIED_WITHIN)
+            while True:
+                started = loop.time()
+                last, now = now, await self._verified()
+                done = not now.is_busy and (not now.total or now == last)
+                if done or loop.time() >= until:
+                    break
+                await asyncio.sleep(max(_PAUSE, 2 * (loop.time() - started)))
+        left = {difference.what for difference in now.differences}
+        repaired = [difference.what for difference in before.differences if difference.what not in left]
+        return json({"repaired": repaired, **_verified(now)})
+
+    async def _verified(self) -> Verified:
+        found: Verified = await self._look(Verify(), _VERIFIED_WITHIN)
+        return found
+
+    async def _look(self, look: Look | Verify, seconds: float = _WITHIN) -> Any:
         try:
-            [answer] = await self._desk.ask([look], _WITHIN)
+            [answer] = await self._desk.ask([look], seconds)
         except OutcomeUnknown:
             raise Unavailable("the daemon is held up; ask again", kind="") from None
         if answer.refused is not None:
             raise answer.refused
         return answer.found
+
+
+def _verified(found: Verified) -> dict[str, Any]:
+    differences = [difference._asdict() for difference in found.differences]
+    return {"clean": not found.total, "total": found.total, "differences": differences}
 
 
 def _count(text: str) -> int:

@@ -41,6 +41,7 @@ class Options:
         self.explain = ""
         self.about = ""  # get events --for
         self.at: float | None = None  # history --at, seconds since the epoch
+        self.repair = False
 
 
 def _text(value: str) -> str:
@@ -169,6 +170,15 @@ COMMANDS = {
         {
             "at": Flag("at", "TIME", moments.parse, "Who held it then: 2026-11-27T08:00:00Z, 2026-11-27, or 2h ago."),
             "output": Flag("output", "yaml|json|wide", _text, "The format (default a table).", "o"),
+        },
+    ),
+    "verify": Command(
+        "",
+        "Compare ledger, records, exclude_ips and ports; exit status 1 if they differ.",
+        {
+            "repair": Flag("repair", "", _boolean, "Repair what is ours, and show what was and what is left."),
+            "timeout": Flag("timeout", "30s", durations.parse, "How long a repair may take (default 30s)."),
+            "output": Flag("output", "json", _text, "The format (default one difference a line).", "o"),
         },
     ),
     "backup": Command("FILE|-", "Write a copy of the daemon's ledger to a file, or to standard output.", {}),

@@ -95,6 +95,7 @@ _COMMANDS = {
     "restore": ("backup", "restore"),
     "status": ("daemon_status", "status"),
     "suggest": ("suggesting", "suggest"),
+    "verify": ("verifying", "verify"),
     "version": ("daemon_status", "version"),
     "wait": ("waiting", "wait"),
 }

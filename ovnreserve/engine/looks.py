@@ -19,9 +19,7 @@ _log = structlog.get_logger(__name__)
 def look(request: Look, world: World, states: States) -> Answer:
     """What the question finds, or why it is refused."""
     if not states.has_compared:
-        problem = states.problem or "ask again in a moment"
-        message = f"the northbound database has not been seen as a whole since the daemon started: {problem}"
-        return Answer("error", refused=Unavailable(message, kind=""))
+        return Answer("error", refused=not_seen(states))
     try:
         return Answer("found", found=request.question(world))
     except Refused as refused:
@@ -29,3 +27,10 @@ def look(request: Look, world: World, states: States) -> Answer:
     except Exception:  # noqa: BLE001 - a question changes nothing, so its trouble is its own
         _log.exception("look_failed")
         return Answer("error", refused=Refused("internal error; the log of ovnreserved says more", kind=""))
+
+
+def not_seen(states: States) -> Unavailable:
+    """Why there is nothing to be looked at yet."""
+    problem = states.problem or "ask again in a moment"
+    message = f"the northbound database has not been seen as a whole since the daemon started: {problem}"
+    return Unavailable(message, kind="")

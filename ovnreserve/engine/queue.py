@@ -68,6 +68,10 @@ class Queue:
             return self.not_before
         return max(self.not_before, min((due for due, _work in self._later), default=float("inf")))
 
+    @property
+    def has_work(self) -> bool:
+        return bool(self.waiting or self.deferred or self._later)
+
     def pause(self, seconds: float) -> None:
         self.not_before = time.monotonic() + seconds
 

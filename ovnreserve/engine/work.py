@@ -64,7 +64,14 @@ class Look(NamedTuple):
     name: str = ""
 
 
-Request = Apply | Create | Patch | Scale | Delete | Refresh | Settle | Look
+class Verify(NamedTuple):
+    """Hold the stores against each other, or begin to repair them."""
+
+    repair: bool = False
+    name: str = ""
+
+
+Request = Apply | Create | Patch | Scale | Delete | Refresh | Settle | Look | Verify
 
 
 class Answer(NamedTuple):

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from math import inf
 from random import Random, SystemRandom
 from typing import Any, BinaryIO, Final
@@ -36,7 +37,8 @@ from ovnreserve.engine.queue import Queue
 from ovnreserve.engine.settlement import Settlement
 from ovnreserve.engine.states import States
 from ovnreserve.engine.tasks import Tasks
-from ovnreserve.engine.work import Answer, Apply, Create, Delete, Look, Refresh, Request, Settle, Ticket, Work
+from ovnreserve.engine.verifier import Verifier
+from ovnreserve.engine.work import Answer, Apply, Create, Delete, Look, Refresh, Request, Settle, Ticket, Verify, Work
 from ovnreserve.ledger.backup import copy_ledger
 from ovnreserve.ledger.journal import Keep, search
 from ovnreserve.ledger.ledger import Entry, Ledger
@@ -133,6 +135,17 @@ class Engine:
             adopt_database=adopt_database,
             on_state=on_state,
         )
+        self._verifier = Verifier(
+            self.world,
+            ledger,
+            northbound,
+            settlement=self._settlement,
+            commits=self._commits,
+            queue=self._queue,
+            tasks=self._tasks,
+            states=self._states,
+            published=self.published,
+        )
         for r in ledger.load():
             self.world.put(r)
             self._publisher.changed((r.name,))
@@ -198,6 +211,7 @@ class Engine:
         self._look()
         self._beat()
         self._take_requests(arrived)
+        self._verifier.go_on()
         self._commits.advance()
         self._check_barriers()  # ovn-northd's answer may have come together with the commit's
         self._states.follow()
@@ -229,7 +243,7 @@ class Engine:
             return 0.0
         now = time.monotonic()
         until = min(now + self._beat_every, self._inbox.next_deadline)
-        until = min(until, self._commits.barriers.next_deadline, self._publisher.due)
+        until = min(until, self._commits.barriers.next_deadline, self._publisher.due, self._verifier.due)
         if self._is_idle:
             until = min(until, self._pruning.due)
         if self._commits.batch is None:
@@ -334,6 +348,8 @@ class Engine:
             elif isinstance(request, Look):
                 self._end_quarantine(time.time())
                 self._inbox.reply(ticket, index, look(request, self.world, self._states))
+            elif isinstance(request, Verify):
+                self._verifier.take(request, partial(self._inbox.reply, ticket, index))
             elif isinstance(request, Settle):
                 settled = self._settlement.write()
                 self._inbox.reply(ticket, index, Answer("settled") if settled else Answer("error", refused=_UNSETTLED))

@@ -191,6 +191,22 @@ class Ledger:
             except (ValueError, TypeError, AttributeError) as error:
                 raise self._guard.lost(f"a resource cannot be read: {error}") from None
 
+    def load_some(self, after: str, most: int) -> list[Reservation]:
+        """At most so many reservations behind a name, by name."""
+        with self._reading():
+            try:
+                return reservations(self._db, after, most)
+            except (ValueError, TypeError, AttributeError) as error:
+                raise self._guard.lost(f"a resource cannot be read: {error}") from None
+
+    def load_facts(self) -> list[Resource]:
+        """Every owner and pool, by name."""
+        with self._reading():
+            try:
+                return facts(self._db)
+            except ValueError as error:
+                raise self._guard.lost(f"a resource cannot be read: {error}") from None
+
     def quarantined(self) -> list[Quarantined]:
         """Released addresses, the oldest first."""
         query = "SELECT switch, address, since FROM quarantine ORDER BY since"
@@ -369,10 +385,12 @@ def _schema_version(db: sqlite3.Connection) -> int:
     return int(version)
 
 
-def reservations(db: sqlite3.Connection) -> list[Reservation]:
-    """Every reservation of a ledger, by name. Raises what SQLite raises, ValueError, TypeError and AttributeError."""
-    query = f"SELECT {', '.join(_COLUMNS)} FROM reservation ORDER BY name"  # noqa: S608
-    return [_reservation(row) for row in db.execute(query)]
+def reservations(db: sqlite3.Connection, after: str = "", most: int = -1) -> list[Reservation]:
+    """A ledger's reservations by name: every one, or at most so many behind a name. Raises what SQLite raises,
+    ValueError, TypeError and AttributeError.
+    """
+    query = f"SELECT {', '.join(_COLUMNS)} FROM reservation WHERE name > ? ORDER BY name LIMIT ?"  # noqa: S608
+    return [_reservation(row) for row in db.execute(query, (after, most))]
 
 
 def facts(db: sqlite3.Connection) -> list[Resource]:

@@ -1,0 +1,197 @@
+"""Verifying: the stores are held against each other, and repaired if somebody asks for it.
+
+It is done in the engine's thread, where nothing changes meanwhile, but in slices, one each turn: each reservation and
+each switch is looked at as it is at one moment, and whoever writes waits for one slice at most.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from math import inf
+from typing import Final, NamedTuple
+
+import structlog
+
+from ovnreserve.engine.commits import Commits, unavailable
+from ovnreserve.engine.looks import not_seen
+from ovnreserve.engine.published import Published
+from ovnreserve.engine.queue import Queue
+from ovnreserve.engine.settlement import Settlement
+from ovnreserve.engine.states import States
+from ovnreserve.engine.tasks import Tasks
+from ovnreserve.engine.work import Answer, Verify
+from ovnreserve.ledger.ledger import Ledger, LedgerError, LedgerLost
+from ovnreserve.model.errors import Refused, Unavailable
+from ovnreserve.model.pace import paced
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import REVISION
+from ovnreserve.northbound.connection import Northbound
+from ovnreserve.plan.verify import Difference, Stores, verify_ledger_row, verify_names, verify_switches
+from ovnreserve.plan.world import World
+
+_log = structlog.get_logger(__name__)
+
+MOST: Final = 1000
+"""Differences that one answer names."""
+SLICE: Final = 100
+"""Reservations, or switches, in one turn: about 3 ms."""
+_LOGGED: Final = 10
+
+
+class Verified(NamedTuple):
+    """The first of so many differences; `is_busy` while something is being written that may be one."""
+
+    differences: list[Difference]
+    total: int
+    is_busy: bool
+
+
+class Verifier:
+    def __init__(
+        self,
+        world: World,
+        ledger: Ledger,
+        northbound: Northbound,
+        *,
+        settlement: Settlement,
+        commits: Commits,
+        queue: Queue,
+        tasks: Tasks,
+        states: States,
+        published: Published,
+    ) -> None:
+        self._world = world
+        self._ledger = ledger
+        self._northbound = northbound
+        self._settlement = settlement
+        self._commits = commits
+        self._queue = queue
+        self._tasks = tasks
+        self._states = states
+        self._published = published
+        self._waiting: deque[tuple[Iterator[Answer | None], Callable[[Answer], None]]] = deque()
+        self._go_on_at = 0.0
+        self._strays: set[str] = set()
+        """Names of which the ledger's file was found to say something else than the daemon knows."""
+
+    def take(self, request: Verify, reply: Callable[[Answer], None]) -> None:
+        """Reply with a Verified, some turns later, or that the repair has been begun."""
+        if not self._states.has_compared:
+            reply(Answer("error", refused=not_seen(self._states)))
+        elif not request.repair:
+            self._waiting.append((self._verify(), reply))
+        elif self._published.state != "active":
+            reply(Answer("error", refused=unavailable(self._published, self._northbound)))
+        else:
+            reply(self._repair())
+
+    @property
+    def due(self) -> float:
+        """When to go on (monotonic); infinite while nobody has asked."""
+        return self._go_on_at if self._waiting else inf
+
+    def go_on(self) -> None:
+        """One slice of what was asked first. It takes half of the time at most, the rest is for those who write."""
+        started = time.monotonic()
+        if started < self.due:
+            return
+        steps, reply = self._waiting[0]
+        try:
+            found = next(steps)
+        except Refused as refused:
+            found = Answer("error", refused=refused)
+        except LedgerLost:
+            raise
+        except Exception:  # noqa: BLE001 - nothing was changed, so one question's trouble is its own
+            _log.exception("verify_failed")
+            found = Answer("error", refused=Refused("internal error; the log of ovnreserved says more", kind=""))
+        if found is not None:
+            self._waiting.popleft()
+            reply(found)
+        now = time.monotonic()
+        self._go_on_at = now + (now - started)
+
+    def _verify(self) -> Iterator[Answer | None]:
+        """The answer, after as many times None as there are slices."""
+        total, first = 0, list[Difference]()
+        self._strays.clear()
+        for found in self._slices():
+            total += len(found)
+            first += found[: MOST - len(first)]
+            yield None
+        yield Answer("found", found=Verified(first, total, self._is_busy))
+
+    def _slices(self) -> Iterator[list[Difference]]:
+        """The ledger row's differences, then those of each few hundred reservations or switches."""
+        replica, world = self._northbound.replica, self._world
+        if not self._busy:
+            revisions = [replica.tables["DNS"][uuid]["external_ids"].get(REVISION, "") for uuid in replica.ledger_rows]
+            yield list(verify_ledger_row(revisions, self._ledger.vector))
+        names = sorted(world.reservations.keys() | replica.records.keys())
+        after: str | None = ""
+        while after is not None:
+            kept, last = self._kept(after)
+            start, end = bisect_right(names, after), len(names) if last is None else bisect_right(names, last)
+            some = sorted(kept.keys() | set(names[start:end]))
+            if any(self._is_astray(kept, name) for name in some):
+                if not self._settlement.write():
+                    raise _UNSETTLED
+                kept = {name: r for name, r in self._kept(after)[0].items() if last is None or name <= last}
+                self._strays.update(name for name in some if self._is_astray(kept, name))
+            yield list(verify_names(world, self._stores(kept, some), paced(some, world.beat)))
+            after = last
+        switches = sorted(world.segments)
+        for at in range(0, len(switches), SLICE):
+            yield list(verify_switches(world, switches[at : at + SLICE], self._busy))
+
+    def _kept(self, after: str) -> tuple[dict[str, Reservation], str | None]:
+        """What the ledger's file has behind that name, by name, and where to go on; None if that is all."""
+        rows = self._ledger.load_some(after, SLICE)
+        return {r.name: r for r in rows}, rows[-1].name if len(rows) == SLICE else None
+
+    def _is_astray(self, kept: dict[str, Reservation], name: str) -> bool:
+        return kept.get(name) != self._world.reservations.get(name) and name not in self._busy
+
+    def _stores(self, kept: dict[str, Reservation], names: Iterable[str]) -> Stores:
+        """What there is of these names. Raises Unavailable while the database is not seen as it is."""
+        if not self._northbound.complete:
+            raise unavailable(self._published, self._northbound)
+        replica = self._northbound.replica
+        rows = replica.tables["DNS"]
+        records = {
+            name: [(uuid, rows[uuid]["external_ids"]) for uuid in sorted(replica.records.get(name, ()))]
+            for name in names
+        }
+        return Stores(kept, records, self._busy)
+
+    @property
+    def _busy(self) -> Collection[str]:
+        """The names and switches that are being written."""
+        batch = self._commits.batch
+        return frozenset() if batch is None else batch.names | batch.switches
+
+    @property
+    def _is_busy(self) -> bool:
+        waiting = self._commits.batch is not None or self._commits.must_compare or self._queue.has_work
+        return waiting or self._tasks.due < float("inf") or self._tasks.is_catching_up
+
+    def _repair(self) -> Answer:
+        """Have the ledger's file say what the daemon knows, where it was found to differ, and have the stores compared:
+        after that, whatever the database lacks is written again.
+        """
+        known, busy = self._world.reservations, self._busy
+        strays = [name for name in self._strays if name not in busy]
+        if strays:
+            _log.warning("ledger_repaired", names=sorted(strays)[:_LOGGED], count=len(strays))
+            try:
+                self._ledger.commit([known[name] for name in strays if name in known], strays)
+            except LedgerError as error:
+                return Answer("error", refused=Unavailable(str(error), kind=""))
+        self._commits.must_compare = True
+        return Answer("repairing")
+
+
+_UNSETTLED: Final = Unavailable("the ledger cannot be written now; the log of ovnreserved says why", kind="")
