@@ -5,9 +5,11 @@ An active daemon repairs within milliseconds. So it is stopped where a differenc
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import sqlite3
+import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -112,13 +114,30 @@ def test_what_is_merely_so_is_no_difference(site: Site) -> None:
         clean(site)
 
 
-def test_nothing_differs_while_clients_reserve_and_release(site: Site) -> None:
-    switch = site.switch("10.16.0.0/16")
-    for _ in range(5):
-        answers = site.bulk("apply", [site.document(switch) for _ in range(100)])
-        assert site.client.get(VERIFY)["differences"] == []
-        site.bulk("delete", [answer.ip for answer in answers[::2]])
-        assert site.client.get(VERIFY)["differences"] == []
+def test_nothing_differs_while_clients_reserve_bind_and_release(site: Site) -> None:
+    switch = site.switch("10.16.0.0/16", "fd00:16::")
+    stop = threading.Event()
+
+    def work() -> None:
+        other = Site(site.servers, site.daemon)
+        other._numbers = itertools.count(1_000_000)
+        while not stop.is_set():
+            answers = other.bulk("apply", [other.document(switch) for _ in range(150)])
+            other.servers.nbctl(
+                "lsp-add", switch, answers[0].name, "--", "lsp-set-addresses", answers[0].name, "dynamic"
+            )
+            other.bulk("delete", [answer.ip for answer in answers[:100]])
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        for _ in range(10):
+            found = site.client.get(VERIFY)["differences"]
+            assert [each["what"] for each in found if "is being given" not in each["what"]] == []
+    finally:
+        stop.set()
+        worker.join()
+    clean(site)
 
 
 def test_a_repair_of_what_is_clean_says_nothing_and_changes_nothing(site: Site) -> None:

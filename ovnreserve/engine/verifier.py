@@ -136,12 +136,13 @@ class Verifier:
             kept, last = self._kept(after)
             start, end = bisect_right(names, after), len(names) if last is None else bisect_right(names, last)
             some = sorted(kept.keys() | set(names[start:end]))
-            if any(self._is_astray(kept, name) for name in some):
+            busy = self._busy
+            if self._astray(kept, some, busy):
                 if not self._settlement.write():
                     raise _UNSETTLED
                 kept = {name: r for name, r in self._kept(after)[0].items() if last is None or name <= last}
-                self._strays.update(name for name in some if self._is_astray(kept, name))
-            yield list(verify_names(world, self._stores(kept, some), paced(some, world.beat)))
+                self._strays.update(self._astray(kept, some, busy))
+            yield list(verify_names(world, self._stores(kept, some, busy), paced(some, world.beat)))
             after = last
         switches = sorted(world.segments)
         for at in range(0, len(switches), SLICE):
@@ -152,10 +153,12 @@ class Verifier:
         rows = self._ledger.load_some(after, SLICE)
         return {r.name: r for r in rows}, rows[-1].name if len(rows) == SLICE else None
 
-    def _is_astray(self, kept: dict[str, Reservation], name: str) -> bool:
-        return kept.get(name) != self._world.reservations.get(name) and name not in self._busy
+    def _astray(self, kept: dict[str, Reservation], names: Iterable[str], busy: Collection[str]) -> list[str]:
+        """The names of which the ledger's file says something else than the daemon knows."""
+        known = self._world.reservations
+        return [name for name in names if kept.get(name) != known.get(name) and name not in busy]
 
-    def _stores(self, kept: dict[str, Reservation], names: Iterable[str]) -> Stores:
+    def _stores(self, kept: dict[str, Reservation], names: Iterable[str], busy: Collection[str]) -> Stores:
         """What there is of these names. Raises Unavailable while the database is not seen as it is."""
         if not self._northbound.complete:
             raise unavailable(self._published, self._northbound)
@@ -165,7 +168,7 @@ class Verifier:
             name: [(uuid, rows[uuid]["external_ids"]) for uuid in sorted(replica.records.get(name, ()))]
             for name in names
         }
-        return Stores(kept, records, self._busy)
+        return Stores(kept, records, busy)
 
     @property
     def _busy(self) -> Collection[str]:
