@@ -356,6 +356,21 @@ def test_a_ledger_of_version_1_is_read_and_its_reservations_have_no_commit(path:
     again.close()
 
 
+# ---- reading parts of it ---------------------------------------------------------------------------------------------
+
+
+def test_reservations_are_read_some_at_a_time_and_one_by_its_name(ledger: Ledger) -> None:
+    kept = [A.with_(name=f"{letter}.default", v4=number, mac=f"02:00:00:00:00:0{number}", v6=None)
+            for number, letter in enumerate("abcde", 1)]  # fmt: skip
+    ledger.commit(kept[::-1])
+    assert ledger.load() == kept
+    assert ledger.load(most=2) == kept[:2]
+    assert ledger.load("b.default", 2) == kept[2:4]
+    assert ledger.load("e.default", 2) == []
+    assert ledger.find("c.default") == kept[2]
+    assert ledger.find("c") is None
+
+
 # ---- journal and quarantine ------------------------------------------------------------------------------------------
 
 

@@ -7,9 +7,9 @@ each switch is looked at as it is at one moment, and whoever writes waits for on
 from __future__ import annotations
 
 import time
-from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import chain
 from math import inf
 from typing import Final, NamedTuple
 
@@ -25,7 +25,6 @@ from ovnreserve.engine.tasks import Tasks
 from ovnreserve.engine.work import Answer, Verify
 from ovnreserve.ledger.ledger import Ledger, LedgerError, LedgerLost
 from ovnreserve.model.errors import Refused, Unavailable
-from ovnreserve.model.pace import paced
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import REVISION
 from ovnreserve.northbound.connection import Northbound
@@ -100,7 +99,7 @@ class Verifier:
             return
         steps, reply = self._waiting[0]
         try:
-            found = next(steps)
+            found = self._unseen() or next(steps)
         except Refused as refused:
             found = Answer("error", refused=refused)
         except LedgerLost:
@@ -113,6 +112,12 @@ class Verifier:
             reply(found)
         now = time.monotonic()
         self._go_on_at = now + (now - started)
+
+    def _unseen(self) -> Answer | None:
+        """What is to be said while the database is not seen as it is."""
+        if self._northbound.complete:
+            return None
+        return Answer("error", refused=unavailable(self._published, self._northbound))
 
     def _verify(self) -> Iterator[Answer | None]:
         """The answer, after as many times None as there are slices."""
@@ -130,43 +135,39 @@ class Verifier:
         if not self._busy:
             revisions = [replica.tables["DNS"][uuid]["external_ids"].get(REVISION, "") for uuid in replica.ledger_rows]
             yield list(verify_ledger_row(revisions, self._ledger.vector))
-        names = sorted(world.reservations.keys() | replica.records.keys())
-        after: str | None = ""
-        while after is not None:
-            kept, last = self._kept(after)
-            start, end = bisect_right(names, after), len(names) if last is None else bisect_right(names, last)
-            some = sorted(kept.keys() | set(names[start:end]))
-            busy = self._busy
-            if self._astray(kept, some, busy):
-                if not self._settlement.write():
-                    raise _UNSETTLED
-                kept = {name: r for name, r in self._kept(after)[0].items() if last is None or name <= last}
-                self._strays.update(self._astray(kept, some, busy))
-            yield list(verify_names(world, self._stores(kept, some, busy), paced(some, world.beat)))
-            after = last
+        seen: set[str] = set()
+        after = ""
+        while rows := self._ledger.load_some(after, SLICE):
+            yield self._names({r.name: r for r in rows})
+            seen.update(r.name for r in rows)
+            after = rows[-1].name
+        others = sorted({name for name in chain(world.reservations, replica.records) if name not in seen})
+        for at in range(0, len(others), SLICE):
+            yield self._names(dict.fromkeys(others[at : at + SLICE]))
         switches = sorted(world.segments)
         for at in range(0, len(switches), SLICE):
             yield list(verify_switches(world, switches[at : at + SLICE], self._busy))
 
-    def _kept(self, after: str) -> tuple[dict[str, Reservation], str | None]:
-        """What the ledger's file has behind that name, by name, and where to go on; None if that is all."""
-        rows = self._ledger.load_some(after, SLICE)
-        return {r.name: r for r in rows}, rows[-1].name if len(rows) == SLICE else None
+    def _names(self, kept: dict[str, Reservation | None]) -> list[Difference]:
+        """The differences of these names. Where the ledger's file says something else than the daemon knows, it is read
+        again once everything is settled. Raises Unavailable where that cannot be written.
+        """
+        known, busy = self._world.reservations, self._busy
+        astray = [name for name, r in kept.items() if r != known.get(name) and name not in busy]
+        if astray:
+            if not self._settlement.write():
+                raise _UNSETTLED
+            kept |= {name: self._ledger.find(name) for name in astray}
+            self._strays.update(name for name in astray if kept[name] != known.get(name))
+        return list(verify_names(self._world, self._stores(kept, busy), kept))
 
-    def _astray(self, kept: dict[str, Reservation], names: Iterable[str], busy: Collection[str]) -> list[str]:
-        """The names of which the ledger's file says something else than the daemon knows."""
-        known = self._world.reservations
-        return [name for name in names if kept.get(name) != known.get(name) and name not in busy]
-
-    def _stores(self, kept: dict[str, Reservation], names: Iterable[str], busy: Collection[str]) -> Stores:
-        """What there is of these names. Raises Unavailable while the database is not seen as it is."""
-        if not self._northbound.complete:
-            raise unavailable(self._published, self._northbound)
+    def _stores(self, kept: Mapping[str, Reservation | None], busy: Collection[str]) -> Stores:
+        """What there is of these names."""
         replica = self._northbound.replica
         rows = replica.tables["DNS"]
         records = {
             name: [(uuid, rows[uuid]["external_ids"]) for uuid in sorted(replica.records.get(name, ()))]
-            for name in names
+            for name in kept
         }
         return Stores(kept, records, busy)
 

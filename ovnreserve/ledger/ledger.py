@@ -185,17 +185,20 @@ class Ledger:
 
     def load(self) -> list[Resource]:
         """Every resource: reservations by name, then owners and pools by name."""
-        with self._reading():
-            try:
-                return [*reservations(self._db), *facts(self._db)]
-            except (ValueError, TypeError, AttributeError) as error:
-                raise self._guard.lost(f"a resource cannot be read: {error}") from None
+        return [*self._reservations("ORDER BY name"), *self.load_facts()]
 
     def load_some(self, after: str, most: int) -> list[Reservation]:
         """At most so many reservations behind a name, by name."""
+        return self._reservations("WHERE name > ? ORDER BY name LIMIT ?", after, most)
+
+    def find(self, name: str) -> Reservation | None:
+        """The reservation of that name."""
+        return next(iter(self._reservations("WHERE name = ?", name)), None)
+
+    def _reservations(self, which: str, *values: str | int) -> list[Reservation]:
         with self._reading():
             try:
-                return reservations(self._db, after, most)
+                return reservations(self._db, which, *values)
             except (ValueError, TypeError, AttributeError) as error:
                 raise self._guard.lost(f"a resource cannot be read: {error}") from None
 
@@ -385,12 +388,12 @@ def _schema_version(db: sqlite3.Connection) -> int:
     return int(version)
 
 
-def reservations(db: sqlite3.Connection, after: str = "", most: int = -1) -> list[Reservation]:
-    """A ledger's reservations by name: every one, or at most so many behind a name. Raises what SQLite raises,
-    ValueError, TypeError and AttributeError.
+def reservations(db: sqlite3.Connection, which: str = "ORDER BY name", *values: str | int) -> list[Reservation]:
+    """A ledger's reservations: every one by name, or `which` in SQL. Raises what SQLite raises, ValueError, TypeError
+    and AttributeError.
     """
-    query = f"SELECT {', '.join(_COLUMNS)} FROM reservation WHERE name > ? ORDER BY name LIMIT ?"  # noqa: S608
-    return [_reservation(row) for row in db.execute(query, (after, most))]
+    query = f"SELECT {', '.join(_COLUMNS)} FROM reservation {which}"  # noqa: S608
+    return [_reservation(row) for row in db.execute(query, values)]
 
 
 def facts(db: sqlite3.Connection) -> list[Resource]:

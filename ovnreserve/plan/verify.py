@@ -60,7 +60,7 @@ class Stores(NamedTuple):
     written now and passed over.
     """
 
-    ledger: Mapping[str, Reservation]
+    ledger: Mapping[str, Reservation | None]
     records: Records
     busy: Collection[str] = frozenset()
 
