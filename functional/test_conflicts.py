@@ -444,3 +444,37 @@ def test_another_daemon_that_takes_over_knows_what_is_blocked(servers: Servers, 
     servers.nbctl("lsp-set-addresses", SQUATTER, f"{OTHER_MAC} 10.16.0.77")
     with Daemon(servers, tmp_path / "second", "--squatters", "block") as second:
         unblocked(Site(servers, second), answer, switch)
+
+
+def test_what_is_blocked_is_known_also_when_its_record_was_deleted(blocking: Site) -> None:
+    switch, answer = reserve(blocking)
+    blocking.port(switch, f"{OTHER_MAC} {answer.v4}", name=SQUATTER)
+    blocked(blocking, answer, switch)
+    blocking.nb("destroy", "dns", blocking.records()[answer.name]["_uuid"])
+    wait_until(lambda: answer.name in blocking.records(), what="the record is written again")
+    blocked(blocking, answer, switch)
+    blocking.nb("lsp-del", SQUATTER)
+    resolved(blocking, answer, answer.v4, switch)
+    wait_until(
+        lambda: "blocked" not in blocking.records()[answer.name]["external_ids"]["ovnreserve/record"],
+        what="it is forgotten",
+    )
+
+
+def test_what_was_restored_from_before_the_squatter_came_is_blocked_anew(servers: Servers, tmp_path: Path) -> None:
+    """The database forgets port and record, the ledger does not."""
+    with Daemon(servers, tmp_path / "state", "--squatters", "block") as daemon:
+        site = Site(servers, daemon, follow=True)
+        switch, answer = reserve(site)
+        site.port(switch, f"{OTHER_MAC} {answer.v4}", name=SQUATTER)
+        blocked(site, answer, switch)
+        daemon.stop()
+        uuids = [row["_uuid"] for row in site.rows("DNS")]
+        servers.nbctl("clear", "logical_switch_port", SQUATTER, "enabled", "--", "destroy", "dns", *uuids)
+        site.client.close()
+        daemon.start()
+        blocked(site, answer, switch)
+        reasons = [reason for _kind, _type, reason, _message in events(site, answer.name)]
+        assert "SquatterLeftAlone" not in reasons
+        site.nb("lsp-set-addresses", SQUATTER, f"{OTHER_MAC} 10.16.0.77")
+        unblocked(site, answer, switch)

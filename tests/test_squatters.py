@@ -289,9 +289,10 @@ def test_where_the_record_is_lost_a_port_that_is_enabled_was_not_blocked(site: S
     blocked = site.port(f"{MAC} 10.0.0.9", enabled=False)
     enabled = site.port("0a:00:00:00:00:02 10.0.0.9", name="q")
     site.cloud.world.put(site.r.with_(blocked={blocked: "true", enabled: "absent", "gone": "absent"}))
-    [step] = plan_resume(site.cloud.world, site.r, context()).steps
+    plan = plan_resume(site.cloud.world, site.r, context())
+    [step] = plan.steps
     assert isinstance(step, PutRecord)
-    assert step.resource.blocked == {blocked: "true"}
+    assert plan.resource == step.resource == site.r.with_(blocked={blocked: "true"})
 
 
 # ---- whatever happens ------------------------------------------------------------------------------------------------

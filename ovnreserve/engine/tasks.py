@@ -281,6 +281,7 @@ class Tasks:
         r = self._held(name, State.INTENDED, State.HELD, State.FAILED)
         if r is None:
             return _NOTHING
+        self._binds.add(name)  # afterwards, what is noted of squatters may be another thing
         record = self._replica.record(name, r.uid)
         was = {} if record is None else {"was": "what it had there was another"}
         return plan_resume(self._world, r, context, **was)
@@ -304,8 +305,9 @@ class Tasks:
         return plan
 
     def _settle_squatters(self, name: str, context: Context) -> Plan:
+        """What is noted of ports stands in the record; where that is lost it is written again first."""
         r = self._held(name, State.HELD, State.FAILED)
-        if not isinstance(r, Reservation):
+        if not isinstance(r, Reservation) or (r.blocked and self._replica.record(name, r.uid) is None):
             return _NOTHING
         return plan_squatters(self._world, r, context, block=self._block)
 

@@ -13,7 +13,7 @@ answer there yet is *pending*. Anything else is malformed and names no address, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ovnreserve.model.addresses import Cidr, parse_cidr, parse_either, scan_mac
@@ -123,18 +123,24 @@ class Port(NamedTuple):
         return macs, v4, v6
 
     @property
-    def has(self) -> Iterator[Element]:
+    def has(self) -> list[Element]:
         """What it has now: its static elements, and what ovn-northd has chosen for it."""
-        return (e for e in (*self.elements, self.assigned) if e is not None and not e.dynamic)
+        static = [element for element in self.elements if not element.dynamic]
+        return static if self.assigned is None else [*static, self.assigned]
 
     @property
     def held(self) -> set[tuple[int, int]]:
         """(family, address) of what it has to itself while it is enabled: what several ports may not have. A virtual
         port's address is for its parents to take.
         """
-        if self.type == "virtual" or self.enabled is False:
-            return set()
-        return {key for e in self.has for key in (*((4, a) for a in e.v4), *((6, a) for a in e.v6))}
+        found: set[tuple[int, int]] = set()
+        if self.type != "virtual" and self.enabled is not False:
+            for element in self.has:
+                for address in element.v4:
+                    found.add((4, address))
+                for address in element.v6:
+                    found.add((6, address))
+        return found
 
 
 def port_of(uuid: str, row: Mapping[str, Any], switch: str | None) -> Port:

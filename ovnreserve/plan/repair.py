@@ -59,7 +59,8 @@ def plan_resume(world: World, r: Resource, context: Context, was: str = "the nor
                     check_free(world, segment, r.name, family, address, own)
         except Conflict as conflict:
             return _failed(r, conflict.message, context)
-    held = r.with_(state=State.HELD, blocked=still_blocked(world, r))
+    r = r.with_(blocked=still_blocked(world, r))
+    held = r.with_(state=State.HELD)
     event = Event("Normal", "Republished", r.name, f"wrote the record of {r.port_addresses} again: {was}")
     verdict = judge(world, r)
     if own is None or verdict.addresses is None:
