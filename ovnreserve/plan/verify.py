@@ -24,6 +24,7 @@ from ovnreserve.model.runs import Runs
 from ovnreserve.model.topology import EXCLUDE_IPS, EXCLUDED_MARK
 from ovnreserve.plan import revision
 from ovnreserve.plan.findings import bad_excludes
+from ovnreserve.plan.holders import Rival
 from ovnreserve.plan.repair import is_written
 from ovnreserve.plan.segment import Segment
 from ovnreserve.plan.status import observe
@@ -191,17 +192,16 @@ def _port(world: World, r: Reservation) -> Iterator[Difference]:
             f"IP {r.name}: not bound: {seen.bound.message}", f"ovn-nbctl list logical_switch_port {port.uuid}", left
         )
     for rival in seen.conflicts:
-        yield Difference(f"IP {r.name}: {rival}", _shows(rival.who), _NOT_OURS)
+        yield Difference(f"IP {r.name}: {rival}", _shows(rival), _NOT_OURS)
 
 
-def _shows(who: str) -> str:
-    """The command that shows a holder that plan/holders names."""
-    name = who.partition(" (MAC ")[0].removeprefix("port_security of ")
-    if name.startswith("logical switch port "):
-        return _find("logical_switch_port", "name", name.removeprefix("logical switch port "))
-    if name.startswith("IP "):
-        return _record_of(name.removeprefix("IP "))
-    table = next((table for words, table in _TABLES if name.startswith(words)), "")
+def _shows(rival: Rival) -> str:
+    """The command that shows who else has it."""
+    if rival.port:
+        return f"ovn-nbctl list logical_switch_port {rival.port}"
+    if rival.who.startswith("IP "):
+        return _record_of(rival.who.removeprefix("IP "))
+    table = next((table for words, table in _TABLES if rival.who.startswith(words)), "")
     return f"ovn-nbctl list {table}" if table else "ovn-nbctl show"
 
 
@@ -228,7 +228,7 @@ def _switch(world: World, segment: Segment) -> Iterator[Difference]:
         yield Difference(f"{where}: our part is not written as it should be", command)
     excludes = bad_excludes(segment)
     if excludes is not None:
-        yield Difference(f"{where}: {excludes.message}", command, _NOT_OURS)
+        yield Difference(excludes.message, command, _NOT_OURS)
 
 
 def _ours(segment: Segment) -> tuple[list[int], Runs]:
