@@ -112,7 +112,7 @@ class Batch:
                     self.barrier = True
 
     def _touch(self, r: Resource) -> None:
-        if isinstance(r, Reservation | Pool) and r.v4:
+        if isinstance(r, Pool) or (isinstance(r, Reservation) and r.v4):
             self._switches[r.switch] = None
 
     def _keep(self, name: str) -> None:

@@ -3,9 +3,10 @@
     a reservation's port came or changed        bind it
     a squatter came, changed or left            block or unblock it
     exclude_ips of a switch changed             repair our part
+    a port left an address that was withheld    the same
     a record is gone or is another one          write it again
-    a switch came                               write the records of its reservations that are not there
-    a switch came in the place of another       move the reservations of that one to it
+    a switch came                               write the records of its resources that are not there
+    a switch came in the place of another       move the reservations and pools of that one to it
     ovn-northd has seen a release               finish it
     a port came, an owner came or changed       retain the port's IP
     nobody retains an IP any more               let it go
@@ -97,18 +98,20 @@ class Tasks:
         self._suspects |= touched.excludes
         self._records.update(records)
         for switch in touched.came:
-            self._records |= world.segments[switch].reservations
+            self._records.update(world.segments[switch].kept)
         if touched.came:
             self._homeless |= world.homeless()
         self._births |= touched.names
         for name in touched.names:
-            r = world.reservations.get(name)
-            if r is not None:
+            r = world.resource(name)
+            if r is None:
+                continue
+            if r.home and r.home not in world.segments:
+                self._homeless.add(name)
+            if isinstance(r, Reservation):
                 self._binds.add(name)
                 segment = world.segments.get(r.switch)
-                if segment is None:
-                    self._homeless.add(name)
-                elif r.v4 in segment.withheld:
+                if segment is not None and r.v4 in segment.withheld:
                     self._suspects.add(r.switch)
 
     def told(self, names: Iterable[str]) -> None:

@@ -21,7 +21,7 @@ They quote what strangers wrote, in requests and in the database, so each is one
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
 GROUP = "kubeovn.io"
@@ -189,8 +189,10 @@ class Conflict(Refused):
 
 class NoAvailableAddress(Conflict):
     @classmethod
-    def on(cls, name: str, subnet: str, family: str) -> NoAvailableAddress:
-        what = f"no {family} address is available on subnet {subnet}"
+    def on(cls, name: str, subnet: str, family: str, pools: Sequence[str] = ()) -> NoAvailableAddress:
+        """`pools` are those from which it was to be."""
+        of = f"IPPool{'s' * (len(pools) > 1)} {', '.join(pools)} of " if pools else ""
+        what = f"no {family} address is available {'in' if pools else 'on'} {of}subnet {subnet}"
         message = f'Operation cannot be fulfilled on ips.{GROUP} "{name}": {what}'
         return cls(message, name=name, causes=(FieldError("NoAvailableAddress", "spec.subnet", what),))
 

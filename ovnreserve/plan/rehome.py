@@ -6,6 +6,7 @@ so what still fits moves to the new switch, and the rest fails, saying why.
     its addresses are no hosts of the new networks        Failed
     another reservation has an address or the MAC there   Failed
     its port would have another name there                Failed
+    a pool's addresses are another's, or of no network    Failed
     else                                                  written and excluded there, as by plan/repair.py: our own
                                                           dynamic port is pinned, somebody else's not renumbered
 
@@ -22,6 +23,7 @@ from ovnreserve.model.resource import Resource, State
 from ovnreserve.model.steps import PutRecord, Step, WriteAddresses, WriteExcludes
 from ovnreserve.plan.bind import judge, seen
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
+from ovnreserve.plan.pools import excluding, fitted, misfit_of
 from ovnreserve.plan.segment import Segment
 from ovnreserve.plan.world import World
 
@@ -40,7 +42,24 @@ def plan_rehome(world: World, r: Resource, context: Context) -> Plan:
     if segment is None or r.state is not State.HELD:
         return Plan("unchanged")
     world.settled(segment)
+    if isinstance(r, Pool):
+        return _rehome_pool(segment, world, r, context)
     return _rehome(segment, world, r, context) if isinstance(r, Reservation) else Plan("unchanged")
+
+
+def _rehome_pool(segment: Segment, world: World, pool: Pool, context: Context) -> Plan:
+    switch = segment.switch
+    anew = f"logical switch {switch.name} was made anew ({switch.uuid}, was {pool.switch})"
+    misfit = misfit_of(world, segment, pool)
+    if misfit:
+        message = f"{anew}: {misfit}"
+        failed = pool.with_(state=State.FAILED, message=message, **context.stamp)
+        return Plan("failed", failed, (PutRecord(failed),), (Event("Warning", "Failed", pool.name, message),))
+    fit = fitted(segment, pool)
+    moved = pool.with_(switch=switch.uuid, v4=fit.v4, v6=fit.v6, **context.stamp)
+    steps, events, _warnings = excluding(world, segment, moved, moved.v4, context)
+    event = Event("Normal", "Rehomed", pool.name, f"{pool.what}: kept, though {anew}")
+    return Plan("rehomed", moved, (PutRecord(moved), *steps), (event, *events))
 
 
 def _rehome(segment: Segment, world: World, r: Reservation, context: Context) -> Plan:

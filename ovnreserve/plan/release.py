@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from ovnreserve.model.errors import Conflict, NotFound
+from ovnreserve.model.pool import Pool
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import Resource, State
 from ovnreserve.model.steps import Barrier, DeletePort, DropRecord, Step, UpdateRecord
@@ -19,13 +20,14 @@ from ovnreserve.plan.bind import elsewhere, seen
 from ovnreserve.plan.born import Born, born
 from ovnreserve.plan.identity import contradiction
 from ovnreserve.plan.outcome import Context, Event, Plan
+from ovnreserve.plan.pools import check_unused
 from ovnreserve.plan.squatters import unblocked
 from ovnreserve.plan.world import World
 
 
 def plan_release(world: World, r: Resource, context: Context, *, again: bool = False) -> Plan:
     """The first transaction. What is being released already stays so, unless that is to be done `again` because only
-    the ledger says so; what failed holds nothing and just goes.
+    the ledger says so; what failed holds nothing and just goes. Raises Conflict for a pool that is in use.
     """
     unblocking, unblocked_ = unblocked(world, r)
     if r.state is State.FAILED:
@@ -33,6 +35,8 @@ def plan_release(world: World, r: Resource, context: Context, *, again: bool = F
         return Plan("deleted", None, (*unblocking, DropRecord(r)), (event, *unblocked_))
     if r.state is State.RELEASING and not again:
         return Plan("deleted", r)
+    if isinstance(r, Pool) and not again:
+        check_unused(world, r)
     deleted = r.deleted or int(context.now)
     changes: dict[str, Any] = {"blocked": {}} if isinstance(r, Reservation) else {}
     releasing = r.with_(state=State.RELEASING, deleted=deleted, **changes, **context.stamp)

@@ -2,7 +2,7 @@
 
 Somebody rewrote exclude_ips and our text is gone; or a record is; or a reservation was begun and not done. An address
 that is not excluded may have been given to a port by ovn-northd, and excluding it now would renumber that port. So
-address by address:
+address by address, those of pools too:
 
     nobody dynamic has it             excluded again
     our own port has it, dynamic      pinned in the same transaction
@@ -16,6 +16,7 @@ from typing import Final
 from ovnreserve.model import exclude_ips
 from ovnreserve.model.addresses import format_v4
 from ovnreserve.model.errors import Conflict
+from ovnreserve.model.pool import Pool
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import Resource, State
 from ovnreserve.model.runs import Runs
@@ -23,6 +24,7 @@ from ovnreserve.model.steps import PutRecord, Step, WriteAddresses, WriteExclude
 from ovnreserve.plan.bind import judge, seen
 from ovnreserve.plan.holders import check_free
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
+from ovnreserve.plan.pools import misfit_of, pooled_without, running_on, withheld_of
 from ovnreserve.plan.segment import Segment
 from ovnreserve.plan.squatters import still_blocked
 from ovnreserve.plan.world import World
@@ -41,8 +43,7 @@ def plan_resume(world: World, r: Resource, context: Context, was: str = "the nor
     if r.state is State.FAILED:
         return Plan("failed", r, (PutRecord(r),))
     if not isinstance(r, Reservation):
-        event = Event("Normal", "Republished", r.name, f"wrote the record of {r.what} again: {was}")
-        return Plan("created", r, (PutRecord(r.with_(state=State.HELD)),), (event,))
+        return _resume_fact(world, r, context, was)
     segment = world.segments.get(r.switch)
     if segment is None and r.state is State.HELD:
         return Plan("unchanged")
@@ -69,7 +70,20 @@ def plan_resume(world: World, r: Resource, context: Context, was: str = "the nor
     return Plan("created", r, (PutRecord(held), bind), (event,))
 
 
-def _failed(r: Reservation, message: str, context: Context) -> Plan:
+def _resume_fact(world: World, r: Resource, context: Context, was: str) -> Plan:
+    if isinstance(r, Pool):
+        segment = world.segments.get(r.switch)
+        if segment is None and r.state is State.HELD:
+            return Plan("unchanged")
+        if r.state is State.INTENDED:
+            misfit = misfit_of(world, segment, r)
+            if misfit:
+                return _failed(r, misfit, context)
+    event = Event("Normal", "Republished", r.name, f"wrote the record of {r.what} again: {was}")
+    return Plan("created", r, (PutRecord(r.with_(state=State.HELD)),), (event,))
+
+
+def _failed(r: Resource, message: str, context: Context) -> Plan:
     failed = r.with_(state=State.FAILED, message=message, **context.stamp)
     return Plan("failed", failed, (PutRecord(failed),), (Event("Warning", "Failed", r.name, message),))
 
@@ -104,6 +118,13 @@ def plan_repair(world: World, segment: Segment, context: Context) -> Plan:
                         f"ovn-northd gave {port.dynamic_addresses} to port {port.name}; not excluded until it leaves"
                     )
                     events.append(Event("Warning", "Withheld", name, message))
+    lacking = pooled_without(segment, excluded)
+    for address, port in running_on(world, segment, lacking):
+        pool = segment.pools.at(4, address)
+        withheld.add(address)
+        if address not in segment.withheld and pool is not None:
+            events.append(withheld_of(pool, port))
+    missing = missing or bool(lacking)
     if missing and context.patient and segment.pending and segment.switch.has_ipam:
         raise Defer(segment.switch.uuid)
     if not pins and withheld == segment.withheld and is_written(segment):

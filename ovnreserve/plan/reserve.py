@@ -10,13 +10,14 @@ The logical switch port of that name decides first:
 
 Then each address is checked against every holder the database knows. A given address waits a moment while ovn-northd
 is about to choose addresses on that switch (facts: barrier): it may be choosing this one. An automatic choice need
-not, since it is made at the other end of the subnet, unless what is free is so little that the two meet.
+not, since it is made at the other end of the subnet, unless what is free is so little that the two meet; or in a pool
+(plan/allot.py), which is excluded as a whole.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -31,10 +32,12 @@ from ovnreserve.model.errors import (
 )
 from ovnreserve.model.ip import LABEL_RESERVED, OUR_LABELS, POD_TYPES, Wanted
 from ovnreserve.model.names import DEFAULT_PROVIDER, SUBDOMAIN_RULE, is_port_name, port_name
+from ovnreserve.model.pool import Pool
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import State
 from ovnreserve.model.steps import MembersUnchanged, PortUnchanged, PutRecord, Step, WriteAddresses
 from ovnreserve.model.topology import Port, auto_ranges
+from ovnreserve.plan.allot import check_given, choose_from, pools_for, remark_adopted
 from ovnreserve.plan.bind import given, seen
 from ovnreserve.plan.born import addresses_of
 from ovnreserve.plan.holders import check_adoptable, check_free, check_mac
@@ -103,12 +106,13 @@ def plan_adopt(
 
 
 def _plan(world: World, segment: Segment, wanted: Wanted, context: Context) -> Plan:
+    pools = pools_for(segment, wanted)
     port = world.port(wanted.name)
     warnings: list[str] = []
     if port is not None:
-        choice, pins = _adopt(world, segment, port, wanted, context, warnings)
+        choice, pins = _adopt(world, segment, port, wanted, pools, context, warnings)
     else:
-        choice, pins = _choose(world, segment, wanted, context, warnings), None
+        choice, pins = _choose(world, segment, wanted, pools, context, warnings), None
     reservation = _reservation(wanted, segment, choice, context)
     steps: list[Step] = [PutRecord(reservation)]
     if port is not None and pins is not None:
@@ -137,8 +141,8 @@ def _guards(
 def _within_reach(segment: Segment, wanted: Wanted, address: int | None) -> bool:
     """May ovn-northd be choosing this address, from the bottom up, for ports that nobody has seen yet?"""
     space = segment.v4
-    if space is None or address is None or not segment.switch.has_ipam:
-        return False
+    if space is None or address is None or not segment.switch.has_ipam or address in segment.excluded:
+        return False  # or it is of a pool: excluded already
     if wanted.v4 is None and not segment.switch.auto and space.at_once > REACH:
         return False  # chosen from the top
     return address <= (space.lowest_free(REACH) or address)
@@ -254,7 +258,13 @@ def unfit(world: World, space: Space, address: int, has: Collection[int] = ()) -
 
 
 def _adopt(
-    world: World, segment: Segment, port: Port, wanted: Wanted, context: Context, warnings: list[str]
+    world: World,
+    segment: Segment,
+    port: Port,
+    wanted: Wanted,
+    pools: Sequence[Pool],
+    context: Context,
+    warnings: list[str],
 ) -> tuple[_Choice, frozenset[str] | None]:
     """The port's own addresses, or chosen ones where it has none; and what to write to the port, if anything."""
     if port.switch != segment.switch.uuid:
@@ -271,7 +281,7 @@ def _adopt(
         raise Conflict.over(wanted.name, "metadata.name", f"logical switch port {port.name} has {contradicts}")
     has = addresses_of(port)
     if has is None:
-        return _give(world, segment, port, wanted, context, warnings)
+        return _give(world, segment, port, wanted, pools, context, warnings)
     mac, v4, v6, elements = has
     text = ", ".join(e.text for e in elements)
     if len({a for e in elements for a in e.v4} - {v4}) + len({a for e in elements for a in e.v6} - {v6}):
@@ -291,6 +301,7 @@ def _adopt(
             cidr = space.cidr if space else f"any {title} CIDR of {wanted.subnet}"
             raise Conflict.over(wanted.name, f"spec.{field}", f"port {port.name} has {shown}, which is not in {cidr}")
         check_adoptable(world, segment, wanted.name, family, address, port, warnings)
+        remark_adopted(segment, wanted, family, address, warnings)
     check_mac(world, segment, wanted.name, mac, warnings, own=port, given=False)
     choice = _Choice(v4, v6, mac)
     if port.dynamic is None:
@@ -301,7 +312,13 @@ def _adopt(
 
 
 def _give(
-    world: World, segment: Segment, port: Port, wanted: Wanted, context: Context, warnings: list[str]
+    world: World,
+    segment: Segment,
+    port: Port,
+    wanted: Wanted,
+    pools: Sequence[Pool],
+    context: Context,
+    warnings: list[str],
 ) -> tuple[_Choice, frozenset[str]]:
     """A port without an address, or still waiting for one: what it asks for is as good as given in the document."""
     asks = port.dynamic or next((e for e in port.elements if e.mac), None)
@@ -323,7 +340,7 @@ def _give(
             raise Conflict.over(
                 wanted.name, errors[0].field, f'port {port.name} asks for "{asks.text}": {errors[0].message}'
             )
-    choice = _choose(world, segment, wanted, context, warnings, own=port)
+    choice = _choose(world, segment, wanted, pools, context, warnings, own=port)
     preview = _reservation(wanted, segment, choice, context)
     if port.dynamic is None:
         kept = {e.text for e in port.elements if e is not asks}
@@ -339,9 +356,16 @@ def _with_addresses(wanted: Wanted, v4: int | None, v6: int | None, mac: str | N
 
 
 def _choose(
-    world: World, segment: Segment, wanted: Wanted, context: Context, warnings: list[str], own: Port | None = None
+    world: World,
+    segment: Segment,
+    wanted: Wanted,
+    pools: Sequence[Pool],
+    context: Context,
+    warnings: list[str],
+    own: Port | None = None,
 ) -> _Choice:
     """Check the given addresses, choose the others, both families of a dual-stack subnet."""
+    check_given(segment, wanted, warnings)
     for family in (4, 6):
         address = wanted.v4 if family == 4 else wanted.v6
         if address is not None:
@@ -356,6 +380,8 @@ def _choose(
     for family, _field, title in _FIELDS:
         space = segment.space(family)
         address = wanted.v4 if family == 4 else wanted.v6
+        if address is None:
+            address = choose_from(segment, family, pools, wanted, title)
         if address is None and space is not None:
             ranges = _auto_ranges(wanted, segment.switch.auto, family)
             address = space.choose(ranges)

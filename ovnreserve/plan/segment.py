@@ -5,17 +5,19 @@ It answers who has an address or a MAC by look-ups, and is kept up to date by th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from ovnreserve.model import exclude_ips
 from ovnreserve.model.addresses import Cidr
 from ovnreserve.model.exclude_ips import Parsed, TokenRuns
-from ovnreserve.model.pool import Pool
+from ovnreserve.model.pool import Pool, Ranges
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.runs import Runs
 from ovnreserve.model.topology import Port, Switch
 from ovnreserve.plan.holdings import Claims
+from ovnreserve.plan.pooled import Pools
 from ovnreserve.plan.space import Space
 
 Key = tuple[int, int]
@@ -30,14 +32,12 @@ class Segment:
         self.v4: Space | None = None
         self.v6: Space | None = None
         self.excluded = TokenRuns()
-        """What our part of exclude_ips should be: the IPv4 addresses of live reservations and of pools, but for those
-        withheld.
+        """What our part of exclude_ips should be: the IPv4 addresses of live reservations and of pools in force, but
+        for those withheld.
         """
         self.withheld: set[int] = set()
         """Reserved or pooled addresses that would renumber somebody's running dynamic port if they were excluded."""
-        self.pools: dict[str, Pool] = {}
-        self._pooled = Runs()
-        """The IPv4 addresses of the pools."""
+        self.pools = Pools()
         self.members = 0
         """How many ports the switch has."""
         self.pending: set[str] = set()
@@ -92,6 +92,11 @@ class Segment:
         return stirred
 
     @property
+    def kept(self) -> Iterator[str]:
+        """The names of its reservations and pools."""
+        return chain(self.reservations, self.pools.names)
+
+    @property
     def spaces(self) -> Iterator[Space]:
         return (space for space in (self.v4, self.v6) if space is not None)
 
@@ -109,9 +114,9 @@ class Segment:
         return (switch.v4, switch.v6) if switch.is_subnet else self.routed
 
     def concerned(self, networks: tuple[Cidr | None, Cidr | None], claims: Claims | None) -> set[str]:
-        """The reservations for which something is not as it was with these networks and claims."""
+        """The reservations and pools for which something is not as it was with these networks and claims."""
         if networks != self.networks:
-            return set(self.reservations)
+            return set(self.kept)
         before, now = (((found.v4, found.v6) if found else ({}, {})) for found in (claims, self.claims))
         names: set[str] = set()
         for family, old, new in zip((4, 6), before, now, strict=True):
@@ -146,11 +151,8 @@ class Segment:
                 space.hold(address)
         for address, since in before.quarantined.items() if before else ():
             space.quarantine(address, since)
-        space.set_pools(self._ranges(family))
+        space.set_pools(self.pools.runs(family))
         return space
-
-    def _ranges(self, family: int) -> list[tuple[int, int]]:
-        return [run for pool in self.pools.values() if pool.live for run in pool.ranges(family)]
 
     def set_others(self, claims: Claims) -> None:
         """Take note of the infrastructure's addresses and of the operator's excludes."""
@@ -245,59 +247,67 @@ class Segment:
                 space = self.space(family)
                 if space is not None:
                     space.let_go(address, quarantined_at)
-        if r.v4 is not None and r.v4 not in self._pooled:
+        if r.v4 is not None and r.v4 not in self.pools.runs(4):
             if r.v4 in self.withheld:
                 self.withheld.discard(r.v4)
             else:
                 self.excluded.remove(r.v4)
 
-    def add_pool(self, pool: Pool) -> None:
-        """Exclude the addresses of a pool, of which no other pool has any."""
-        self.pools[pool.name] = pool
-        if pool.live:
-            for first, last in pool.v4:
-                self._pooled.add_range(first, last)
-                self.excluded.add_range(first, last)
-            for address in self.withheld:
-                if address in self.excluded:
-                    self.excluded.remove(address)
-        self._tell_spaces()
+    def put_pool(self, pool: Pool) -> None:
+        """Exclude a pool's addresses, and of the one that it takes the place of only those that are reserved."""
+        before = self._live_v4(pool.name)
+        self.pools.put(pool)
+        self._repool(before, self._live_v4(pool.name))
 
-    def remove_pool(self, pool: Pool) -> None:
-        """Exclude of the addresses of a pool only those that are reserved."""
-        del self.pools[pool.name]
-        if pool.live:
-            for first, last in pool.v4:
-                self._pooled.remove_range(first, last)
-                self.excluded.remove_range(first, last)
-                for address in self._reserved_in(first, last):
-                    if address not in self.withheld:
-                        self.excluded.add(address)
-            self.withheld = {a for a in self.withheld if (4, a) in self.reserved or a in self._pooled}
-        self._tell_spaces()
+    def remove_pool(self, name: str) -> None:
+        """Exclude of a pool's addresses only those that are reserved."""
+        before = self._live_v4(name)
+        self.pools.remove(name)
+        self._repool(before, ())
 
-    def _tell_spaces(self) -> None:
+    def _live_v4(self, name: str) -> Ranges:
+        pool = self.pools.get(name)
+        return pool.v4 if pool is not None and pool.live else ()
+
+    def _repool(self, before: Ranges, now: Ranges) -> None:
+        """Bring what is excluded up to date: a pool had the addresses `before`, and has these now."""
+        pooled = self.pools.runs(4)
+        for first, last in before:
+            self.excluded.remove_range(first, last)
+            for run in pooled.runs_in(first, last):
+                self.excluded.add_range(*run)
+            for address in self.holders_in(4, ((first, last),), ports=False):
+                self.excluded.add(address)
+        for run in now:
+            self.excluded.add_range(*run)
+        self.withheld = {address for address in self.withheld if self.is_ours(address)}
+        for address in self.withheld:
+            if address in self.excluded:
+                self.excluded.remove(address)
         for family in (4, 6):
             space = self.space(family)
             if space is not None:
-                space.set_pools(self._ranges(family))
+                space.set_pools(self.pools.runs(family))
 
-    def _reserved_in(self, first: int, last: int) -> Iterator[int]:
-        if last - first < len(self.reserved):
-            return (address for address in range(first, last + 1) if (4, address) in self.reserved)
-        return (address for family, address in self.reserved if family == 4 and first <= address <= last)
-
-    def pool_with(self, family: int, address: int) -> Pool | None:
-        """The pool that has the address."""
-        found = (pool for pool in self.pools.values() if pool.live)
-        return next((p for p in found if any(a <= address <= b for a, b in p.ranges(family))), None)
+    def holders_in(self, family: int, ranges: Ranges, *, ports: bool = True) -> Iterator[int]:
+        """The addresses of some ranges that a reservation or (with `ports`) a port has, from the lowest. Looks at the
+        addresses, or at everything that is held, whatever is less.
+        """
+        held: list[Mapping[tuple[int, int], object]] = [self.reserved]
+        if ports:
+            held.append(self.port_addresses)
+        if sum(last - first + 1 for first, last in ranges) <= sum(map(len, held)):
+            addresses = (address for first, last in ranges for address in range(first, last + 1))
+            return (address for address in addresses if any((family, address) in index for index in held))
+        runs = Runs(ranges)
+        return iter(sorted({address for index in held for f, address in index if f == family and address in runs}))
 
     def is_ours(self, address: int) -> bool:
         """Is the IPv4 address one that is reserved or in a pool?"""
-        return (4, address) in self.reserved or address in self._pooled
+        return (4, address) in self.reserved or address in self.pools.runs(4)
 
     def _exclude(self, address: int) -> None:
-        if address in self.withheld or address not in self._pooled:
+        if address in self.withheld or address not in self.pools.runs(4):
             self.withheld.discard(address)
             self.excluded.add(address)
 

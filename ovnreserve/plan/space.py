@@ -257,14 +257,11 @@ class Space:
         """(used, free) addresses of a pool's ranges: those that a port, a reservation or the infrastructure has or the
         operator excludes, and the others.
         """
-        used = free = 0
-        for first, last in ranges:
-            first, last = max(first, self._first), min(last, self._last)  # noqa: PLW2901
-            if first <= last:
-                resting = sum(first <= address <= last for address in self._quarantine)
-                taken = self.taken.count_in(first, last) - resting
-                used, free = used + taken, free + last - first + 1 - taken
-        return used, free
+        clipped = ((max(first, self._first), min(last, self._last)) for first, last in ranges)
+        within = Runs(run for run in clipped if run[0] <= run[1])
+        used = sum(self.taken.count_in(first, last) for first, last in within)
+        used -= sum(address in within for address in self._quarantine) if within else 0
+        return used, within.count() - used
 
     @property
     def excluded(self) -> int:

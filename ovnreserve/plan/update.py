@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from ovnreserve.model.addresses import format_v4, format_v6
 from ovnreserve.model.errors import Conflict, FieldError, Invalid, NotFound, shown
 from ovnreserve.model.ip import LABEL_RESERVED, OUR_LABELS, Wanted
 from ovnreserve.model.reservation import Reservation
-from ovnreserve.model.resource import State
+from ovnreserve.model.resource import Resource, State
 from ovnreserve.model.steps import UpdateRecord
 from ovnreserve.plan.outcome import Context, Event, Plan
 from ovnreserve.plan.retain import identity_of, plan_let_go, retainer
@@ -22,7 +24,7 @@ def plan_update(world: World, r: Reservation, wanted: Wanted, context: Context) 
     """A document for an IP that exists: the same is unchanged, labels may change, spec may not. One that its label does
     not reserve is reserved by it, unless it says otherwise. Raises Invalid, Conflict.
     """
-    _check_version(r, wanted.resource_version)
+    check_version(r, wanted.resource_version)
     _check_spec(r, wanted)
     labels = {key: value for key, value in wanted.labels.items() if key not in OUR_LABELS}
     reserved = wanted.reserved is not False
@@ -57,8 +59,9 @@ def _check_spec(r: Reservation, wanted: Wanted) -> None:
 
 class Patch(NamedTuple):
     """A merge patch of labels and annotations; None removes one. `version` is the resourceVersion it is for, "" for
-    any. `wanted` is the document that the patch makes, where it says something of the spec; `reserved` what the label
-    ip_reserved is to be, None as it is.
+    any. Where it says something of the spec, `wanted` is the document that it makes of an IP, whose spec never changes;
+    of other kinds `spec` is what it says, and is merged when its turn comes. `reserved` is what the label ip_reserved
+    of an IP is to be, None as it is.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Patch(NamedTuple):
     version: str = ""
     wanted: Wanted | None = None
     reserved: bool | None = None
+    spec: Mapping[str, Any] = MappingProxyType({})
 
 
 def plan_patch(world: World, patch: Patch, context: Context) -> Plan:
@@ -74,7 +78,7 @@ def plan_patch(world: World, patch: Patch, context: Context) -> Plan:
     r = world.reservations.get(patch.name)
     if r is None:
         raise NotFound.of("ips", patch.name)
-    _check_version(r, patch.version)
+    check_version(r, patch.version)
     if patch.wanted is not None:
         _check_spec(r, patch.wanted)
     ours = {key: value for key, value in patch.labels.items() if key not in OUR_LABELS}
@@ -84,8 +88,9 @@ def plan_patch(world: World, patch: Patch, context: Context) -> Plan:
 
 
 def merged(old: dict[str, str], changes: dict[str, str | None]) -> dict[str, str]:
-    merged: dict[str, str | None] = {**old, **changes}
-    return {key: value for key, value in merged.items() if value is not None}
+    """Labels or annotations after a merge patch; None removes one."""
+    both: dict[str, str | None] = {**old, **changes}
+    return {key: value for key, value in both.items() if value is not None}
 
 
 def _relabel(
@@ -119,11 +124,12 @@ def _differing(old: dict[str, str], new: dict[str, str]) -> list[str]:
     return [f"{key}={new[key]}" if key in new else f"{key}-" for key in keys]
 
 
-def _check_version(r: Reservation, version: str) -> None:
+def check_version(r: Resource, version: str, title: str = "", kind: str = "ips") -> None:
+    """Raises Conflict if it is not of the version that somebody has seen, if they say one."""
     if version and version != str(r.resource_version):
         raise Conflict.over(
-            r.name, "metadata.resourceVersion",
-            "the object has been modified; please apply your changes to the latest version and try again",
+            title or r.name, "metadata.resourceVersion",
+            "the object has been modified; please apply your changes to the latest version and try again", kind,
         )  # fmt: skip
 
 

@@ -39,8 +39,9 @@ NOT_TOPOLOGY = frozenset({PORTS, SWITCHES, "NB_Global", "DNS"})
 
 
 class Touched(NamedTuple):
-    """Whom changes concern: reservations and ports by name, switches whose exclude_ips changed, switches of which
-    anything did or that went, ports that ovn-northd gave another address (before, after), and switches that came.
+    """Whom changes concern: reservations, pools and ports by name, switches whose exclude_ips changed or may have more
+    addresses now, switches of which anything did or that went, ports that ovn-northd gave another address (before,
+    after), and switches that came.
     """
 
     names: set[str]
@@ -148,21 +149,21 @@ class World:
         return self._review_all or bool(self._unreviewed)
 
     def review(self, limit: int) -> None:
-        """Bring some switches up to date that whatever else holds addresses may concern: those with reservations, and
-        of those that name no network what their routers' are.
+        """Bring some switches up to date that whatever else holds addresses may concern: those with reservations or
+        pools, and of those that name no network what their routers' are.
         """
         if self._review_all:
             self._review_all = False
             self._unreviewed = [
                 uuid
                 for uuid, segment in self.segments.items()
-                if segment.reservations or (not segment.switch.is_subnet and (segment.special or any(segment.routed)))
+                if any(segment.kept) or (not segment.switch.is_subnet and (segment.special or any(segment.routed)))
             ]
         for _ in range(min(limit, len(self._unreviewed))):
             segment = self.segments.get(self._unreviewed.pop())
             if segment is None:
                 continue
-            if segment.reservations:
+            if any(segment.kept):
                 self.settled(segment)
             else:
                 self._look_at_routers(segment)
@@ -265,7 +266,7 @@ class World:
             discard(self.by_name, segment.switch.name, uuid)
         if row is None:
             if segment is not None:
-                touched.names.update(segment.reservations)
+                touched.names.update(segment.kept)
                 del self.segments[uuid]
             return
         switch = switch_of(uuid, row)
@@ -276,16 +277,16 @@ class World:
                 if isinstance(resource, Reservation):
                     segment.add_reservation(resource)
                 elif isinstance(resource, Pool):
-                    segment.add_pool(resource)
+                    segment.put_pool(resource)
             touched.excludes.add(uuid)
             touched.came.add(uuid)
-            touched.names.update(segment.reservations)
+            touched.names.update(segment.kept)
         elif (switch.exclude_ips, switch.mark) != (segment.switch.exclude_ips, segment.switch.mark):
             touched.excludes.add(uuid)
         if columns is None or columns - {"ports", "other_config", "external_ids"}:
             self._outdate()
         if _shape(switch) != _shape(segment.switch):
-            touched.names.update(segment.reservations)
+            touched.names.update(segment.kept)
             touched.names.update(self._ports_of(segment))
             self._unreviewed.append(uuid)
         segment.switch = switch
@@ -301,6 +302,10 @@ class World:
             touched.names.add(old.name)
             touched.names.update(self._rivals(old))
             self._index(old, -1)
+            segment = self.segments.get(old.switch or "")
+            has = new.assigned.v4 if new is not None and new.assigned is not None and new.switch == old.switch else ()
+            if segment is not None and not segment.withheld.isdisjoint(set(old.own()[1]).difference(has)):
+                touched.excludes.add(segment.switch.uuid)
             if self.port_names.get(old.name) == uuid:
                 del self.port_names[old.name]
             del self.ports[uuid]
@@ -381,12 +386,14 @@ class World:
         return found
 
     def _put_pool(self, pool: Pool) -> None:
-        self.drop(pool.name)
+        old = self.pools.get(pool.name)
+        if old is not None and old.switch != pool.switch:
+            self.drop(pool.name)
         self.pools[pool.name] = pool
         self._homes.setdefault(pool.switch, set()).add(pool.name)
         segment = self.segments.get(pool.switch)
         if segment is not None:
-            segment.add_pool(pool)
+            segment.put_pool(pool)
 
     def _put_reservation(self, r: Reservation) -> None:
         segment = self.segments.get(r.switch)
@@ -406,6 +413,9 @@ class World:
     def acknowledge(self, r: Resource) -> None:
         """Only the state of a live resource changed: nothing it holds did."""
         self._kept(r.name)[r.name] = r
+        segment = self.segments.get(r.home)
+        if isinstance(r, Pool) and segment is not None:
+            segment.pools.acknowledge(r)
 
     def drop(self, name: str, quarantined_at: float | None = None) -> None:
         r = self._kept(name).pop(name, None)
@@ -417,7 +427,7 @@ class World:
             discard(self._homes, r.switch, r.name)
             segment = self.segments.get(r.switch)
             if segment is not None:
-                segment.remove_pool(r)
+                segment.remove_pool(name)
 
     def _drop_reservation(self, r: Reservation, quarantined_at: float | None) -> None:
         discard(self._homes, r.switch, r.name)

@@ -1,0 +1,91 @@
+"""The pools of one switch: which of them has an address, and which a namespace may have addresses from.
+
+Pools of a switch are disjoint when they are made. After a fork two may overlap all the same: then both keep what they
+say, and an address that both have counts as the first one's by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ovnreserve.model.pool import Pool
+from ovnreserve.model.resource import State
+from ovnreserve.model.runs import Runs
+
+
+class Pools:
+    def __init__(self) -> None:
+        self._pools: dict[str, Pool] = {}
+        self._bound: dict[str, set[str]] = {}
+        """The names of a namespace's pools."""
+        self._each: dict[str, dict[int, Runs]] = {}
+        """The addresses of each pool in force, by family."""
+        self._runs = {4: Runs(), 6: Runs()}
+
+    def __iter__(self) -> Iterator[Pool]:
+        """By name."""
+        return (self._pools[name] for name in sorted(self._pools))
+
+    def get(self, name: str) -> Pool | None:
+        return self._pools.get(name)
+
+    @property
+    def names(self) -> Iterable[str]:
+        return self._pools.keys()
+
+    def runs(self, family: int) -> Runs:
+        """The addresses of all pools in force. Not to be changed."""
+        return self._runs[family]
+
+    def put(self, pool: Pool) -> None:
+        """Take a pool, in the place of the one of its name. Costs what all pools of the switch have of runs."""
+        self._forget(pool.name)
+        self._pools[pool.name] = pool
+        if pool.live:
+            self._each[pool.name] = {4: Runs(pool.v4), 6: Runs(pool.v6)}
+        for namespace in pool.namespaces:
+            self._bound.setdefault(namespace, set()).add(pool.name)
+        self._renew()
+
+    def remove(self, name: str) -> None:
+        self._forget(name)
+        self._renew()
+
+    def acknowledge(self, pool: Pool) -> None:
+        """Only its state changed, and it stays in force."""
+        self._pools[pool.name] = pool
+
+    def at(self, family: int, address: int) -> Pool | None:
+        """The pool that has the address."""
+        if address not in self._runs[family]:
+            return None
+        return next((self._pools[name] for name in sorted(self._each) if address in self._each[name][family]), None)
+
+    def bound_to(self, namespace: str) -> list[Pool]:
+        """The pools that the namespace's IPs get their addresses from, by name."""
+        found = (self._pools[name] for name in sorted(self._bound.get(namespace, ())))
+        return [pool for pool in found if gives(pool)]
+
+    def overlapping(self, name: str, family: int, first: int, last: int) -> Iterator[tuple[Pool, int, int]]:
+        """The pools in force, but the one of that name, that have something of the range, and what."""
+        for other in sorted(self._each):
+            if other != name:
+                for begin, end in self._each[other][family].runs_in(first, last):
+                    yield self._pools[other], begin, end
+
+    def _forget(self, name: str) -> None:
+        pool = self._pools.pop(name, None)
+        self._each.pop(name, None)
+        for namespace in pool.namespaces if pool is not None else ():
+            self._bound[namespace].discard(name)
+            if not self._bound[namespace]:
+                del self._bound[namespace]
+
+    def _renew(self) -> None:
+        for family in self._runs:
+            self._runs[family] = Runs(run for runs in self._each.values() for run in runs[family])
+
+
+def gives(pool: Pool) -> bool:
+    """Are addresses chosen from the pool?"""
+    return pool.state in (State.INTENDED, State.HELD)

@@ -1,0 +1,314 @@
+"""Pools: what becomes of a document for one.
+
+A pool's IPv4 addresses are excluded, all of them at once, so that ovn-northd gives none of them to anybody. A dynamic
+port that runs on one of them would be renumbered by that, so such an address is withheld until the port leaves, as a
+repair does (plan/repair.py). The subnet of a pool never changes; its addresses and namespaces may, as long as nobody
+has an address that is to leave it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ovnreserve.model.addresses import format_v4, format_v6
+from ovnreserve.model.errors import AlreadyExists, Conflict, FieldError, Invalid
+from ovnreserve.model.pool import Pool, Ranges, WantedPool, format_ranges, pool_name, read_pool, read_range
+from ovnreserve.model.resource import State
+from ovnreserve.model.runs import Runs
+from ovnreserve.model.steps import MembersUnchanged, PutRecord, Step, UpdateRecord, WriteExcludes
+from ovnreserve.model.topology import Port
+from ovnreserve.plan.outcome import Context, Defer, Event, Plan
+from ovnreserve.plan.reserve import FEW_PORTS
+from ovnreserve.plan.segment import Segment
+from ovnreserve.plan.update import check_version, merged
+from ovnreserve.plan.world import World
+
+KIND = "ippools"
+NAMED = 5
+"""So many of a pool's users are named."""
+
+
+def plan_pool(world: World, wanted: WantedPool, context: Context, *, create: bool) -> Plan:
+    """Make the pool, or bring the one that is there up to date, unless it has to be new (`create`). Raises Invalid,
+    Conflict, AlreadyExists or Defer; nothing was written then.
+    """
+    present = world.pools.get(wanted.name)
+    if present is None:
+        return _create(world, wanted, context)
+    if create:
+        raise AlreadyExists.of(KIND, wanted.title)
+    if present.state is State.RELEASING:
+        raise _conflict(wanted.title, "metadata.name", "the pool is being deleted; apply again when it is gone")
+    if present.state is State.FAILED:
+        raise _conflict(wanted.title, "metadata.name", f"the pool has failed ({present.message}); delete it first")
+    check_version(present, wanted.resource_version, wanted.title, KIND)
+    labels, annotations = {**present.labels, **wanted.labels}, {**present.annotations, **wanted.annotations}
+    return _change(world, present, wanted, labels, annotations, context)
+
+
+def plan_pool_patch(
+    world: World,
+    pool: Pool,
+    spec: Mapping[str, Any],
+    labels: dict[str, str | None],
+    annotations: dict[str, str | None],
+    context: Context,
+) -> Plan:
+    """A merge patch: what it says of the spec replaces what was said before. Raises as `plan_pool`."""
+    old = {"subnet": pool.subnet, "namespaces": list(pool.namespaces), "ips": list(pool.ips)}
+    wanted = read_pool({"metadata": {"name": pool.title}, "spec": {**old, **spec}})
+    return _change(
+        world, pool, wanted, merged(pool.labels, labels), merged(pool.annotations, annotations), context
+    )
+
+
+def _create(world: World, wanted: WantedPool, context: Context) -> Plan:
+    segment = _segment(world, wanted)
+    fit = fitted(segment, wanted)
+    _check_fit(wanted, fit)
+    pool = Pool(
+        name=wanted.name,
+        uid=str(uuid.UUID(int=context.random.getrandbits(128), version=4)),
+        title=wanted.title,
+        switch=segment.switch.uuid,
+        subnet=wanted.subnet,
+        namespaces=wanted.namespaces,
+        ips=wanted.ips,
+        v4=fit.v4,
+        v6=fit.v6,
+        state=State.INTENDED,
+        created=int(context.now),
+        **context.stamp,
+        labels=wanted.labels,
+        annotations=wanted.annotations,
+    )
+    steps, events, warnings = excluding(world, segment, pool, pool.v4, context)
+    event = Event("Normal", "PoolCreated", pool.name, f"keeps {pool.what}")
+    return Plan("created", pool, (PutRecord(pool), *steps), (event, *events), (*fit.clipped, *warnings))
+
+
+def _change(
+    world: World,
+    pool: Pool,
+    wanted: WantedPool,
+    labels: dict[str, str],
+    annotations: dict[str, str],
+    context: Context,
+) -> Plan:
+    if wanted.subnet != pool.subnet:
+        error = FieldError.invalid("spec.subnet", wanted.subnet, "field is immutable")
+        raise Invalid.because(pool.title, [error], "IPPool")
+    v4, v6 = pool.v4, pool.v6
+    clipped: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    events: tuple[Event, ...] = ()
+    warnings: tuple[str, ...] = ()
+    said: list[str] = []
+    if wanted.ips != pool.ips:
+        segment = world.segments.get(pool.switch)
+        if segment is None:
+            raise _conflict(pool.title, "spec.ips", f"logical switch {pool.subnet} ({pool.switch}) does not exist")
+        world.settled(segment)
+        fit = fitted(segment, wanted)
+        _check_fit(wanted, fit)
+        v4, v6, clipped = fit.v4, fit.v6, fit.clipped
+        found = list(_users(world, segment, _without(pool.v4, v4), _without(pool.v6, v6), ports=False))
+        if found:
+            raise _conflict(pool.title, "spec.ips", f"addresses that are to leave the pool are {_in_use(found)}")
+        changed = pool.with_(v4=v4, v6=v6)
+        steps, events, warnings = excluding(world, segment, changed, _without(v4, pool.v4), context)
+        said.append(f"ips {', '.join(wanted.ips)}, were {', '.join(pool.ips)}")
+    if wanted.namespaces != pool.namespaces:
+        said.append(f"namespaces {', '.join(wanted.namespaces) or 'none'}, were {', '.join(pool.namespaces) or 'none'}")
+    if not said and labels == pool.labels and annotations == pool.annotations:
+        return Plan("unchanged", pool, (), (), clipped)
+    changed = pool.with_(
+        ips=wanted.ips, v4=v4, v6=v6, namespaces=wanted.namespaces, labels=labels, annotations=annotations,
+        generation=pool.generation + bool(said), **context.stamp,
+    )  # fmt: skip
+    event = Event("Normal", "PoolChanged", pool.name, "; ".join(said) or "labels or annotations")
+    return Plan("configured", changed, (UpdateRecord(changed), *steps), (event, *events), (*clipped, *warnings))
+
+
+def _conflict(title: str, field: str, what: str) -> Conflict:
+    return Conflict.over(title, field, what, KIND)
+
+
+# ---- what a pool may be --------------------------------------------------------------------------------------------
+
+
+def _segment(world: World, wanted: WantedPool) -> Segment:
+    """The one switch of that name, which must be a subnet."""
+    found = world.switches_named(wanted.subnet)
+    why = ""
+    if not found:
+        why = "no logical switch has this name (ovn-nbctl ls-list)"
+    elif len(found) > 1:
+        uuids = ", ".join(segment.switch.uuid for segment in found)
+        why = f"{len(found)} logical switches have this name: {uuids}"
+    elif not any(world.settled(found[0]).networks):
+        why = "the logical switch has no CIDR: no valid other_config:subnet or ipv6_prefix, and no router port"
+    if why:
+        error = FieldError.invalid("spec.subnet", wanted.subnet, why)
+        raise Invalid.because(wanted.title, [error], "IPPool")
+    return found[0]
+
+
+class Fit(NamedTuple):
+    """What of a pool's addresses is to be had on a switch; else what is wrong, and who has them: (field, what)."""
+
+    v4: Ranges
+    v6: Ranges
+    errors: tuple[FieldError, ...]
+    taken: tuple[tuple[str, str], ...]
+    clipped: tuple[str, ...]
+
+
+def fitted(segment: Segment, asked: WantedPool | Pool) -> Fit:
+    """Hold a pool's addresses against the networks of the switch and its other pools."""
+    errors: list[FieldError] = []
+    taken: list[tuple[str, str]] = []
+    clipped: list[str] = []
+    runs = {4: Runs(), 6: Runs()}
+    for index, text in enumerate(asked.ips):
+        field = f"spec.ips[{index}]"
+        family, first, last = read_range(text)
+        space = segment.space(family)
+        if space is None:
+            errors.append(FieldError.invalid(field, text, f"subnet {segment.switch.name} has no IPv{family} CIDR"))
+            continue
+        if first not in space.cidr or last not in space.cidr:
+            errors.append(FieldError.invalid(field, text, f"must be within {space.cidr}"))
+            continue
+        begin, end = max(first, space.cidr.hosts[0]), min(last, space.cidr.hosts[1])
+        nobodys = _nobodys(family, [a for a, kept in ((first, begin), (last, end)) if a != kept])
+        if begin > end:
+            errors.append(FieldError.invalid(field, text, f"is {nobodys} of {space.cidr}"))
+            continue
+        if nobodys:
+            clipped.append(f"{field}: {text} is without {nobodys} of {space.cidr}, which nobody can have")
+        for other, a, b in segment.pools.overlapping(pool_name(asked.title), family, begin, end):
+            [shared] = format_ranges(family, [(a, b)])
+            taken.append((field, f"IPPool {other.title} has {shared}"))
+        runs[family].add_range(begin, end)
+    return Fit(tuple(runs[4]), tuple(runs[6]), tuple(errors), tuple(taken), tuple(clipped))
+
+
+def _nobodys(family: int, addresses: Iterable[int]) -> str:
+    what = "network and broadcast address" if family == 4 else "Subnet-Router anycast address"
+    shown = " and ".join(dict.fromkeys(_shown(family, address) for address in addresses))
+    return f"{shown} ({what})" if shown else ""
+
+
+def _check_fit(wanted: WantedPool, fit: Fit) -> None:
+    """Raises Invalid naming every bad field, else Conflict naming the first other pool."""
+    if fit.errors:
+        raise Invalid.because(wanted.title, fit.errors, "IPPool")
+    for field, what in fit.taken:
+        raise _conflict(wanted.title, field, what)
+
+
+def _without(ranges: Ranges, others: Ranges) -> Ranges:
+    runs = Runs(ranges)
+    for first, last in others:
+        runs.remove_range(first, last)
+    return tuple(runs)
+
+
+def misfit_of(world: World, segment: Segment | None, pool: Pool) -> str:
+    """Why the pool cannot be had on the switch; "" if it can."""
+    if segment is None:
+        return f"logical switch {pool.subnet} ({pool.switch}) does not exist any more"
+    fit = fitted(world.settled(segment), pool)
+    whats = (*(f"{error.field}: {error.message}" for error in fit.errors), *(f"{f}: {what}" for f, what in fit.taken))
+    return next(iter(whats), "")
+
+
+def pooled_without(segment: Segment, excluded: Runs) -> Ranges:
+    """What of the pools' IPv4 addresses within the subnet is not among these."""
+    if segment.v4 is None:
+        return ()
+    lacking = Runs(segment.pools.runs(4).runs_in(*segment.v4.cidr.hosts))
+    for first, last in excluded:
+        lacking.remove_range(first, last)
+    return tuple(lacking)
+
+
+# ---- who is there --------------------------------------------------------------------------------------------------
+
+
+def running_on(world: World, segment: Segment, ranges: Ranges) -> Iterator[tuple[int, Port]]:
+    """The dynamic ports that ovn-northd has given IPv4 addresses of these ranges, which nobody has reserved."""
+    for address in segment.holders_in(4, ranges):
+        for uuid_ in sorted(segment.port_addresses.get((4, address), ())):
+            port = world.ports[uuid_]
+            if port.assigned is not None and address in port.assigned.v4 and (4, address) not in segment.reserved:
+                yield address, port
+
+
+def excluding(
+    world: World, segment: Segment, pool: Pool, added: Ranges, context: Context
+) -> tuple[tuple[Step, ...], tuple[Event, ...], tuple[str, ...]]:
+    """What it takes to exclude the pool's new addresses and renumber nobody, and what is to be said of it. Raises Defer
+    while ovn-northd is about to choose addresses there.
+    """
+    if not added:
+        return (), (), ()
+    if context.patient and segment.pending and segment.switch.has_ipam:
+        raise Defer(segment.switch.uuid)
+    steps: list[Step] = []
+    found = list(running_on(world, segment, added))
+    if found:
+        kept = {a for a in segment.withheld if (4, a) in segment.reserved or _is_pooled_after(segment, pool, a)}
+        steps.append(WriteExcludes(segment.switch.uuid, frozenset(kept.union(address for address, _port in found))))
+    if context.patient and segment.members <= FEW_PORTS:
+        steps.append(MembersUnchanged(segment.switch.uuid))
+    events = tuple(withheld_of(pool, port) for _address, port in found)
+    warnings = tuple(
+        f"port {port.name} runs on {format_v4(address)}, which is not excluded until it leaves"
+        for address, port in found
+    )
+    return tuple(steps), events, warnings
+
+
+def _is_pooled_after(segment: Segment, changed: Pool, address: int) -> bool:
+    pool = segment.pools.at(4, address)
+    mine = any(first <= address <= last for first, last in changed.v4)
+    return mine or (pool is not None and pool.name != changed.name)
+
+
+def withheld_of(pool: Pool, port: Port) -> Event:
+    """Of a pool's address that a dynamic port runs on."""
+    message = f"ovn-northd gave {port.dynamic_addresses} to port {port.name}; not excluded until it leaves"
+    return Event("Warning", "Withheld", pool.name, message)
+
+
+def check_unused(world: World, pool: Pool) -> None:
+    """Raises Conflict if an IP or a port has one of the pool's addresses."""
+    segment = world.segments.get(pool.switch)
+    found = list(_users(world, segment, pool.v4, pool.v6)) if segment is not None else []
+    if found:
+        raise _conflict(pool.title, "spec.ips", f"the pool is {_in_use(found)}")
+
+
+def _users(world: World, segment: Segment, v4: Ranges, v6: Ranges, *, ports: bool = True) -> Iterator[str]:
+    for family, ranges in ((4, v4), (6, v6)):
+        for address in segment.holders_in(family, ranges, ports=ports):
+            name = segment.reserved.get((family, address))
+            if name is not None:
+                yield f"IP {name} ({_shown(family, address)})"
+                continue
+            for uuid_ in sorted(segment.port_addresses[family, address]):
+                yield f"logical switch port {world.ports[uuid_].name} ({_shown(family, address)})"
+
+
+def _in_use(found: list[str]) -> str:
+    """`in use by A, B, C and 3 more`."""
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return f"in use by {', '.join(found[:NAMED])}{more}"
+
+
+def _shown(family: int, address: int) -> str:
+    return format_v4(address) if family == 4 else format_v6(address)
