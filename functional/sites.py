@@ -113,6 +113,10 @@ class Site:
             self.bulk("delete", [{"kind": "IP", "metadata": {"name": name}} for name in names])
             wait_until(lambda: not self.ips(), what="every IP released")
         self.nb(*itertools.chain.from_iterable(("--", "--all", "destroy", table) for table in _ROOTS))
+        pools = self.pools()
+        if pools:
+            self.bulk("delete", [{"kind": "IPPool", "metadata": {"name": name}} for name in pools])
+            wait_until(lambda: not self.pools(), what="every pool released")
         self.client.close()  # the daemon would, by the time that somebody needs it again
 
     # ---- topology --------------------------------------------------------------------------------------------------
@@ -222,6 +226,10 @@ class Site:
         """The IPs that are reserved, or those that are not ("false")."""
         query = f"?labelSelector=ovn.kubernetes.io/ip_reserved%3D{reserved}"
         return self.client.get(f"/apis/kubeovn.io/v1/ips{query}")["items"]
+
+    def pools(self) -> list[str]:
+        """The names of the pools."""
+        return [pool["metadata"]["name"] for pool in self.client.get("/apis/kubeovn.io/v1/ippools")["items"]]
 
     def ip(self, name: str) -> dict[str, Any] | None:
         try:

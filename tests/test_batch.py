@@ -18,11 +18,12 @@ from ovnreserve.model.resource import State
 from ovnreserve.model.steps import Barrier, DropRecord, PutRecord, UpdateRecord, WriteExcludes
 from ovnreserve.plan.bind import plan_bind
 from ovnreserve.plan.outcome import Defer, Event, Plan
+from ovnreserve.plan.patch import Patch
 from ovnreserve.plan.release import plan_drop, plan_release
 from ovnreserve.plan.repair import plan_repair, plan_resume
 from ovnreserve.plan.reserve import plan_apply, plan_create
 from ovnreserve.plan.squatters import plan_squatters
-from ovnreserve.plan.update import Patch, plan_patch
+from ovnreserve.plan.update import plan_patch
 
 NOW = 2_000_000_000.0
 NAMES = [f"vm-{number}.default" for number in range(5)]

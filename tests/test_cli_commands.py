@@ -494,7 +494,7 @@ def test_history_prints_the_answer_as_it_is(server, run, form):
 def test_describe_shows_the_events_about_the_object(server, run):
     server.on(f"GET {IPS}/a", ip("a", phase="Reserved"))
     events = [{"reason": kind, "involvedObject": {"kind": kind, "name": "a"}} for kind in ("IP", "Subnet")]
-    server.on("GET /api/v1/events?fieldSelector=involvedObject.name%3Da", {"items": events})
+    server.on("GET /api/v1/events?fieldSelector=involvedObject.kind%3DIP%2CinvolvedObject.name%3Da", {"items": events})
     code, out, err = run("describe", "ip", "a")
     assert (code, err) == (0, "")
     assert out.startswith("Name:         a\n")

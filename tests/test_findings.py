@@ -9,9 +9,8 @@ from builders import Cloud, contents
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovnreserve.model.documents import timestamp
+from ovnreserve.model.documents import Condition, timestamp
 from ovnreserve.model.involved import DATABASE
-from ovnreserve.model.ip import Condition
 from ovnreserve.plan.findings import (
     Finding,
     Health,

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovnreserve.model.addresses import parse_v4, parse_v6
-from ovnreserve.model.documents import read_metadata, timestamp
+from ovnreserve.model.documents import Condition, read_metadata, timestamp
 from ovnreserve.model.errors import BadRequest, Invalid, Refused
-from ovnreserve.model.ip import Condition, Status, Subnet, Wanted, read, render
+from ovnreserve.model.ip import Status, Subnet, Wanted, read, render
 
 SPEC = {"subnet": "net", "podName": "vm-1", "namespace": "default"}
 

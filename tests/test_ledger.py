@@ -364,7 +364,7 @@ def test_reservations_are_read_some_at_a_time_and_one_by_its_name(ledger: Ledger
             for number, letter in enumerate("abcde", 1)]  # fmt: skip
     ledger.commit(kept[::-1])
     assert ledger.load() == kept
-    assert ledger.load(most=2) == kept[:2]
+    assert ledger.load_some("", 2) == kept[:2]
     assert ledger.load("b.default", 2) == kept[2:4]
     assert ledger.load("e.default", 2) == []
     assert ledger.find("c.default") == kept[2]

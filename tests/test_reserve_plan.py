@@ -17,8 +17,9 @@ from ovnreserve.model.resource import State
 from ovnreserve.model.steps import MembersUnchanged, PortUnchanged, PutRecord, UpdateRecord, WriteAddresses
 from ovnreserve.plan import reserve
 from ovnreserve.plan.outcome import Defer, Event, Plan
+from ovnreserve.plan.patch import Patch
 from ovnreserve.plan.reserve import plan_apply, plan_create
-from ovnreserve.plan.update import Patch, plan_patch, plan_update
+from ovnreserve.plan.update import plan_patch, plan_update
 from ovnreserve.plan.world import World
 
 NAME = "vm-1.default"

@@ -8,8 +8,7 @@ import pytest
 from builders import MAC, Cloud, contents, reservation
 
 from ovnreserve.model.addresses import parse_v4
-from ovnreserve.model.documents import timestamp
-from ovnreserve.model.ip import Condition
+from ovnreserve.model.documents import Condition, timestamp
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import State
 from ovnreserve.plan.outcome import Event

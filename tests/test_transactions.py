@@ -30,11 +30,12 @@ from ovnreserve.model.steps import (
 )
 from ovnreserve.northbound.transactions import REVISION_BLAME, Operation, Operations
 from ovnreserve.plan.outcome import Plan
+from ovnreserve.plan.patch import Patch
 from ovnreserve.plan.release import plan_drop, plan_release
 from ovnreserve.plan.repair import plan_repair, plan_resume
 from ovnreserve.plan.reserve import plan_apply
 from ovnreserve.plan.squatters import plan_squatters
-from ovnreserve.plan.update import Patch, plan_patch
+from ovnreserve.plan.update import plan_patch
 
 NAME = "vm-1.default"
 SEEN = (frozenset({"dynamic"}), f"{MAC} 10.0.0.2", "")

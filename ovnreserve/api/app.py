@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -26,6 +27,7 @@ from ovnreserve.api.desk import Desk
 from ovnreserve.api.http import (
     MAX_BODY,
     Download,
+    Handler,
     Resource,
     actor,
     big_json,
@@ -40,22 +42,10 @@ from ovnreserve.api.http import (
     waiting,
 )
 from ovnreserve.api.journal import Journal, Read
-from ovnreserve.api.owners import Owners, owner_document, owner_request
+from ovnreserve.api.kinds import IP, IP_POOL, Kind, document_of, request_of, wanted_of
+from ovnreserve.api.owners import Owners
 from ovnreserve.api.questions import Questions
-from ovnreserve.engine import (
-    Answer,
-    Apply,
-    Create,
-    Delete,
-    Engine,
-    Patch,
-    Refresh,
-    Request,
-    Settle,
-    Shown,
-    document,
-    labels,
-)
+from ovnreserve.engine import Answer, Create, Delete, Engine, Patch, Refresh, Request, Settle, Shown, document, labels
 from ovnreserve.model.documents import read_metadata, timestamp
 from ovnreserve.model.errors import (
     BadRequest,
@@ -65,13 +55,10 @@ from ovnreserve.model.errors import (
     Refused,
     RequestEntityTooLarge,
     Unavailable,
-    in_json,
     shown,
 )
-from ovnreserve.model.ip import API_VERSION, Status, merged, patched_label, read, read_patch, render
-from ovnreserve.model.owner import API_VERSIONS, Owner
-from ovnreserve.model.reservation import Reservation
-from ovnreserve.model.resource import State
+from ovnreserve.model.ip import API_VERSION, merged, patched_label, read_patch
+from ovnreserve.model.owner import API_VERSIONS
 
 _log = structlog.get_logger(__name__)
 
@@ -108,8 +95,10 @@ class Api:
         group = "/apis/kubeovn.io/v1"
         turns = asyncio.Semaphore(limits.LISTS)
         resources = {
-            f"{group}/ips": Resource(turns=turns, GET=self._list, POST=self._create),
-            f"{group}/ips/{{name}}": Resource(GET=self._get, PATCH=self._patch, DELETE=self._delete),
+            f"{group}/ips": self._all(IP, self._list, turns),
+            f"{group}/ips/{{name}}": self._each(IP, self._get),
+            f"{group}/ippools": self._all(IP_POOL, self._pools, turns),
+            f"{group}/ippools/{{name}}": self._each(IP_POOL, self._pool),
             "/apis/ovnreserve.io/v1/bulk": Resource(POST=self._bulk),
             "/apis/ovnreserve.io/v1/backup": Resource(GET=self._backup),
             "/apis/ovnreserve.io/v1/history": Resource(turns=turns, GET=self._journal.history),
@@ -129,7 +118,13 @@ class Api:
         routes = [Route(path, resource) for path, resource in resources.items()]
         return Router(routes, redirect_slashes=False, default=Resource())
 
-    # ---- IPs -------------------------------------------------------------------------------------------------------
+    def _all(self, kind: Kind, show: Handler, turns: asyncio.Semaphore) -> Resource:
+        return Resource(turns=turns, GET=show, POST=partial(self._create, kind))
+
+    def _each(self, kind: Kind, show: Handler) -> Resource:
+        return Resource(GET=show, PATCH=partial(self._patch, kind), DELETE=partial(self._delete, kind))
+
+    # ---- what can be written ---------------------------------------------------------------------------------------
 
     async def _list(self, request: HttpRequest) -> Response:
         wanted = selectors.parse(request.query_params.get("labelSelector", ""))
@@ -147,8 +142,8 @@ class Api:
         by_name = (found[name] for name in sorted(found))
         return await json_list({"apiVersion": API_VERSION, "kind": "IPList", **head}, map(document, by_name))
 
-    async def _create(self, request: HttpRequest) -> Response:
-        wanted = read(await body(request))
+    async def _create(self, kind: Kind, request: HttpRequest) -> Response:
+        wanted = wanted_of(await body(request), kind)
         [answer] = await self._ask(request, [Create(wanted)])
         return self._one(answer, created=201)
 
@@ -159,24 +154,27 @@ class Api:
             raise NotFound.of("ips", name)
         return json(ip)
 
-    async def _delete(self, request: HttpRequest) -> Response:
+    async def _delete(self, kind: Kind, request: HttpRequest) -> Response:
         await check_delete_options(request)
-        [answer] = await self._ask(request, [Delete(request.path_params["name"])])
+        [answer] = await self._ask(request, [Delete(kind.key(request.path_params["name"], ""))])
         return self._one(answer)
 
-    async def _patch(self, request: HttpRequest) -> Response:
+    async def _patch(self, kind: Kind, request: HttpRequest) -> Response:
         name = request.path_params["name"]
         patch = await merge_patch(request)
-        spec = read_patch(patch, name)
-        patched, annotations, version = read_metadata(patch, name)
-        reserved = patched_label(patched, name)
+        spec = read_patch(patch, name, kind.name)
+        patched, annotations, version = read_metadata(patch, name, kind.name)
+        if kind is not IP:
+            [answer] = await self._ask(request, [Patch(kind.key(name, ""), patched, annotations, version, spec=spec)])
+            return self._one(answer)
         wanted = None
         if spec:
             there = self._published.ips.get(name) or self._published.born.get(name)
             if there is None:
                 raise NotFound.of("ips", name)
             wanted = merged(document(there), spec)
-        [answer] = await self._ask(request, [Patch(name, patched, annotations, version, wanted, reserved)])
+        change = Patch(name, patched, annotations, version, wanted, reserved=patched_label(patched, name))
+        [answer] = await self._ask(request, [change])
         if answer.refused is None and answer.resource is None:
             return await self._get(request)  # it is its port's again, or was and is
         return self._one(answer)
@@ -184,34 +182,32 @@ class Api:
     def _one(self, answer: Answer, created: int = 200) -> Response:
         if answer.refused is not None:
             raise answer.refused
-        content = self._document(answer)
-        response = json(content, created)
+        response = json(document_of(self._published, answer), created)
         for warning in answer.warnings:
             response.headers.append("warning", f'299 - "{quoted(warning)}"')
         return response
 
-    def _document(self, answer: Answer) -> Any:
-        """The answer's reservation with the status that has been published since. Where that has gone, or is another's
-        of the same name, as it was when the answer was given; a Success status for what held nothing. What went with
-        its port is shown as it was.
-        """
-        if answer.born is not None:
-            return document(answer.born)
-        r = answer.resource
-        if isinstance(r, Owner):
-            return owner_document(answer)
-        if not isinstance(r, Reservation):
-            return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 200}
-        found = self._published.ips.get(r.name)
-        if found is not None and found[0].uid == r.uid:
-            return document(found)
-        if answer.result == "deleted" and r.deleted is None:
-            r = r.with_(deleted=int(time.time()))
-        return render(r, Status(_PHASES[r.state] if r.deleted is None else "Releasing", ()))
-
     async def _ask(self, request: HttpRequest, requests: list[Request]) -> list[Answer]:
         timeout, wait_sb = waiting(request)
         return await self._desk.ask(requests, timeout, wait_sb=wait_sb, actor=actor(request))
+
+    async def _pools(self, request: HttpRequest) -> Response:
+        wanted = selectors.parse(request.query_params.get("labelSelector", ""))
+        wanted_fields = fields(request, "metadata.name", "spec.subnet")
+        await self._refresh()
+        version = self._published.version
+        found = [pool.document() for pool in self._published.all_pools() if selectors.matches(wanted, pool.pool.labels)]
+        items = [pool for pool in found if selectors.matches_fields(wanted_fields, pool)]
+        metadata = {"resourceVersion": str(version)}
+        return big_json({"apiVersion": API_VERSION, "kind": "IPPoolList", "metadata": metadata, "items": items})
+
+    async def _pool(self, request: HttpRequest) -> Response:
+        name = request.path_params["name"]
+        await self._refresh()
+        pool = self._published.pools.get(IP_POOL.key(name, ""))
+        if pool is None:
+            raise NotFound.of(IP_POOL.plural, name)
+        return big_json(pool.document())
 
     # ---- many at once ----------------------------------------------------------------------------------------------
 
@@ -231,7 +227,7 @@ class Api:
         places: list[int] = []
         for index, item in enumerate(items):
             try:
-                requests.append(_request(verb, item))
+                requests.append(request_of(verb, item))
                 places.append(index)
             except Refused as refused:
                 results[index] = {"result": "error", "status": refused.status()}
@@ -249,7 +245,7 @@ class Api:
         if answer.warnings:
             result["warnings"] = [shown(warning, 1024) for warning in answer.warnings]
         if whole:
-            result["object"] = self._document(answer)
+            result["object"] = document_of(self._published, answer)
         return result
 
     # ---- the rest --------------------------------------------------------------------------------------------------
@@ -332,25 +328,3 @@ class Api:
         return json(status)
 
 
-def _request(verb: str, item: Any) -> Request:
-    if isinstance(item, dict) and API_VERSIONS.get(str(item.get("kind"))) == item.get("apiVersion", ""):
-        return owner_request(verb, item)
-    if verb != "delete":
-        wanted = read(item)
-        return Apply(wanted) if verb == "apply" else Create(wanted)
-    metadata = item.get("metadata") if isinstance(item, dict) else None
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    if not isinstance(name, str) or not name:
-        raise BadRequest("metadata.name is required")
-    if item.get("kind", "IP") != "IP":
-        kind = item["kind"]
-        raise BadRequest(f"kind {shown(kind) if isinstance(kind, str) else in_json(kind)} cannot be deleted")
-    return Delete(name)
-
-
-_PHASES: Mapping[State, str] = {
-    State.INTENDED: "Reserved",  # when it was answered, it was carried out
-    State.HELD: "Reserved",
-    State.RELEASING: "Releasing",
-    State.FAILED: "Failed",
-}

@@ -26,6 +26,7 @@ def _resource(plural: str, kind: str, verbs: list[str], *, namespaced: bool = Fa
 VERSIONS: Final[dict[str, list[dict[str, Any]]]] = {
     API_VERSION: [
         _resource("ips", "IP", _WRITE, shortNames=["ip"]),
+        _resource("ippools", "IPPool", _WRITE, shortNames=["ippool"]),
         _resource("subnets", "Subnet", _READ),
     ],
     "apps/v1": [

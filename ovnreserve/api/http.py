@@ -239,7 +239,12 @@ async def json_list(head: dict[str, Any], items: Iterable[Any]) -> Response:
 
 def big_json(value: Any) -> Response:
     """For integers of any size, such as how many addresses an IPv6 subnet has."""
-    return Response(stdlib_json.dumps(value, separators=(",", ":")), 200, media_type="application/json")
+    return json(big(value))
+
+
+def big(value: Any) -> msgspec.Raw:
+    """The same within another value."""
+    return msgspec.Raw(stdlib_json.dumps(value, separators=(",", ":")).encode())
 
 
 def quoted(text: str) -> str:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from ovnreserve.api import selectors
 from ovnreserve.api.http import Resource, body, check_delete_options, json, merge_patch
 from ovnreserve.api.http import fields as wanted_fields
-from ovnreserve.engine import Answer, Apply, Create, Delete, Published, Request, Scale
+from ovnreserve.engine import Answer, Create, Delete, Published, Request, Scale
 from ovnreserve.model.documents import read_metadata
 from ovnreserve.model.errors import PLURALS, BadRequest, FieldError, Invalid, NotFound
 from ovnreserve.model.owner import (
@@ -135,21 +135,8 @@ class Owners:
     def _document(self, answer: Answer) -> dict[str, Any]:
         if answer.refused is not None:
             raise answer.refused
-        return owner_document(answer)
-
-
-def owner_document(answer: Answer) -> dict[str, Any]:
-    """What is answered for an owner that was changed."""
-    assert isinstance(answer.resource, Owner)  # noqa: S101 - what plans about owners come to
-    return answer.resource.document()
-
-
-def owner_request(verb: str, document: dict[str, Any]) -> Request:
-    """What a bulk request asks for about an owner. Raises Invalid."""
-    wanted = read_owner(document)
-    if verb == "delete":
-        return Delete(wanted.name)
-    return Apply(wanted) if verb == "apply" else Create(wanted)
+        assert isinstance(answer.resource, Owner)  # noqa: S101 - what plans about owners come to
+        return answer.resource.document()
 
 
 def _scale(owner: Owner) -> dict[str, Any]:

@@ -11,9 +11,9 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -25,8 +25,9 @@ from ovnreserve.cli.report import Report
 from ovnreserve.ledger.backup import read_backup
 from ovnreserve.ledger.guard import LedgerError
 from ovnreserve.model.ip import API_VERSION, Status, render
+from ovnreserve.model.pool import Pool
 from ovnreserve.model.reservation import Reservation
-from ovnreserve.model.resource import State
+from ovnreserve.model.resource import Resource, State
 
 _BACKUP = "/apis/ovnreserve.io/v1/backup"
 _ITEMS = 1000
@@ -41,10 +42,10 @@ def backup(options: Options, client: Client, report: Report) -> None:
         _to_stdout(client)
         return
     try:
-        count = _save(client, Path(os.path.realpath(file)))
+        kept = _save(client, Path(os.path.realpath(file)))
     except OSError as error:
         raise CommandError(f"{file}: {error.strerror}") from error
-    report.say(f"{printable(file)} saved with {count} reservation{'s' * (count != 1)}")
+    report.say(f"{printable(file)} saved with {counted(kept)}")
 
 
 def _file(options: Options) -> str:
@@ -67,8 +68,8 @@ def _to_stdout(client: Client) -> None:
         raise CommandError(f"writing the output: {error.strerror}") from error
 
 
-def _save(client: Client, target: Path) -> int:
-    """How many reservations are in it. Raises OSError and CommandError; `target` is as before then."""
+def _save(client: Client, target: Path) -> list[Resource]:
+    """What is in it. Raises OSError and CommandError; `target` is as before then."""
     if target.exists() and not target.is_file():
         raise CommandError(f"{target}: is no regular file")
     if target.with_name(f"{target.name}.lock").exists():
@@ -80,7 +81,7 @@ def _save(client: Client, target: Path) -> int:
             out.writelines(client.download(_BACKUP))
             out.flush()
             os.fsync(out.fileno())
-        count = len(read_backup(written))
+        kept = read_backup(written)
         written.replace(target)
     except LedgerError as error:
         what = str(error).removeprefix(f"{written}: ")
@@ -92,33 +93,49 @@ def _save(client: Client, target: Path) -> int:
         os.fsync(directory)
     finally:
         os.close(directory)
-    return count
+    return kept
 
 
 def restore(options: Options, client: Client, report: Report) -> None:
-    """Reserve what the backup has and the daemon has not; say of each what became of it."""
+    """Have again what the backup has and the daemon has not; say of each what became of it. What reservations depend on
+    comes first.
+    """
     try:
         kept = read_backup(Path(_file(options)))
     except LedgerError as error:
         raise CommandError(str(error)) from None
-    wanted = [r for r in kept if r.state in (State.HELD, State.INTENDED)]
-    present = {resources.metadata(ip).get("name"): ip for ip in client.get(resources.IP.path()).get("items") or ()}
-    unchanged, missing = 0, []
-    for r in wanted:
-        if r.name not in present:
-            missing.append(document(r))
-        elif differs := difference(r, present[r.name]):
-            report.complain(CommandError(f"{_title(r.name)}: {differs}"))
+    restored = unchanged = 0
+    for kept_as, of_kind in _by_kind(kept):
+        kind = kept_as.kind
+        found = {resources.metadata(item).get("name"): item for item in client.get(kind.path()).get("items") or ()}
+        missing = []
+        for r in of_kind:
+            wanted = kept_as.document(r)
+            title = printable(f"{kind.singular}.{resources.GROUP}/{resources.metadata(wanted)['name']}")
+            present = found.get(resources.metadata(wanted)["name"])
+            if present is None:
+                missing.append(wanted)
+            elif differs := kept_as.difference(r, present):
+                report.complain(CommandError(f"{title}: {differs}"))
+            else:
+                unchanged += 1
+                report.say(f"{title} unchanged")
+        if options.dry_run:
+            restored += len(missing)
+            for each in missing:
+                report.say(f"{printable(resources.full_name(each))} restored (dry run)")
         else:
-            unchanged += 1
-            report.say(f"{_title(r.name)} unchanged")
-    restored = len(missing) if options.dry_run else 0
-    for documents in () if options.dry_run else chunks(missing):
-        restored += _ask(client, report, documents)
-    if options.dry_run:
-        for each in missing:
-            report.say(f"{printable(resources.full_name(each))} restored (dry run)")
+            restored += sum(_ask(client, report, documents) for documents in chunks(missing))
     report.say(summary(kept, restored, unchanged) + " (dry run)" * options.dry_run)
+
+
+def _by_kind(kept: list[Resource]) -> Iterator[tuple[_Kept, list[Resource]]]:
+    """What is to be had again, in the order of the kinds."""
+    wanted = [r for r in kept if r.state in (State.HELD, State.INTENDED)]
+    for type_, kept_as in _KEPT.items():
+        of_kind = [r for r in wanted if isinstance(r, type_)]
+        if of_kind:
+            yield kept_as, of_kind
 
 
 def _ask(client: Client, report: Report, documents: list[dict[str, Any]]) -> int:
@@ -135,10 +152,6 @@ def _ask(client: Client, report: Report, documents: list[dict[str, Any]]) -> int
             report.say(f"{printable(resources.full_name(each))} restored")
     report.flush()
     return restored
-
-
-def _title(name: str) -> str:
-    return f"{resources.IP.singular}.{resources.GROUP}/{printable(name)}"
 
 
 # ---- what a backup means -------------------------------------------------------------------------------------------
@@ -167,6 +180,47 @@ def difference(r: Reservation, ip: dict[str, Any]) -> str:
     return f"has {has} on subnet {spec.get('subnet')}, the backup {r.port_addresses} on subnet {r.subnet}"
 
 
+def pool_document(pool: Pool) -> dict[str, Any]:
+    """What asks for the same pool again."""
+    metadata = {"name": pool.title, "labels": pool.labels, "annotations": pool.annotations}
+    spec = {"subnet": pool.subnet, "namespaces": list(pool.namespaces), "ips": list(pool.ips)}
+    return {"apiVersion": API_VERSION, "kind": resources.IP_POOL.kind, "metadata": metadata, "spec": spec}
+
+
+def pool_difference(pool: Pool, present: dict[str, Any]) -> str:
+    """Why the pool of that name is not what the backup has; empty if it is."""
+    if resources.metadata(present).get("deletionTimestamp"):
+        return "is being deleted; restore again when it is gone"
+    spec, ours = resources.section(present, "spec"), pool_document(pool)["spec"]
+    for field, value in ours.items():
+        if spec.get(field) != value:
+            return f"has {field} {json.dumps(spec.get(field))}, the backup {json.dumps(value)}"
+    return ""
+
+
+class _Kept(NamedTuple):
+    """How resources of a kind are asked for again, and compared with one that is there."""
+
+    kind: resources.Kind
+    document: Callable[[Any], dict[str, Any]]
+    difference: Callable[[Any, dict[str, Any]], str]
+
+
+_KEPT: dict[type[Resource], _Kept] = {
+    Pool: _Kept(resources.IP_POOL, pool_document, pool_difference),
+    Reservation: _Kept(resources.IP, document, difference),
+}
+"""In the order in which they are restored."""
+
+
+def counted(kept: list[Resource]) -> str:
+    """`2 reservations`, and what else there is."""
+    pools = sum(isinstance(r, Pool) for r in kept)
+    found = sum(isinstance(r, Reservation) for r in kept)
+    also = f" and {pools} pool{'s' * (pools != 1)}" if pools else ""
+    return f"{found} reservation{'s' * (found != 1)}{also}"
+
+
 def chunks(documents: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """As many in each as one request may hold."""
     chunk: list[dict[str, Any]] = []
@@ -182,7 +236,7 @@ def chunks(documents: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]
         yield chunk
 
 
-def summary(kept: list[Reservation], restored: int, unchanged: int) -> str:
+def summary(kept: list[Resource], restored: int, unchanged: int) -> str:
     """`2 restored, 1 unchanged, 0 not restored; left out: 1 that was being released, 1 that had failed`."""
     releasing = sum(r.state is State.RELEASING for r in kept)
     failed = sum(r.state is State.FAILED for r in kept)

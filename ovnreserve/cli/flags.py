@@ -115,10 +115,10 @@ GLOBAL = {
 }
 
 COMMANDS = {
-    "apply": Command("-f FILE|-|DIR", "Create what is not there; set labels and annotations of what is.", _APPLY),
+    "apply": Command("-f FILE|-|DIR", "Create what is not there; change what may be changed of what is.", _APPLY),
     "create": Command("-f FILE|-|DIR", "Create; what is there already is an error.", _APPLY),
     "get": Command(
-        "ip|subnet [NAME...] | ip/NAME... | events",
+        "ip|ippool|subnet|statefulset|virtualmachine [NAME...] | ip/NAME... | events",
         "Show one or many resources.",
         {
             "for": Flag("about", "KIND/NAME", _text, "Only the events of that object, such as ip/vm-1.default."),
@@ -128,12 +128,12 @@ COMMANDS = {
         },
     ),
     "describe": Command(
-        "ip|subnet [NAME...] | ip/NAME...",
+        "ip|ippool|subnet [NAME...] | ip/NAME...",
         "Show resources in detail, with their conditions and events.",
         {"selector": Flag("selector", "KEY=VALUE,...", _text, "Only those whose labels match.", "l")},
     ),
     "delete": Command(
-        "ip NAME... | ip/NAME... | -f FILE|-|DIR",
+        "ip|ippool NAME... | ip/NAME... | -f FILE|-|DIR",
         "Release addresses and delete the resources.",
         {
             "filename": _FILENAME,

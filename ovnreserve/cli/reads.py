@@ -76,7 +76,7 @@ def describe(options: Options, client: Client, report: Report) -> None:
     for kind, items in found:
         for item in items:
             name = str(resources.metadata(item).get("name") or "")
-            field = quote(f"involvedObject.name={name}")
+            field = quote(f"involvedObject.kind={kind.kind},involvedObject.name={name}")
             told = _items(client, f"{resources.EVENT.path()}?fieldSelector={field}", "Event")
             about = [e for e in told if resources.section(e, "involvedObject").get("kind") in (kind.kind, None)]
             report.say(("\n\n" if described else "") + render.describe(item, about))

@@ -23,6 +23,15 @@ _COLUMNS = {
         ("NODE", "spec.nodeName"),
         ("SUBNET", "spec.subnet"),
     ),
+    "IPPool": (
+        ("NAME", "@name"),
+        ("SUBNET", "spec.subnet"),
+        ("IPS", "spec.ips"),
+        ("V4USED", "status.v4UsingIPs"),
+        ("V4AVAILABLE", "status.v4AvailableIPs"),
+        ("V6USED", "status.v6UsingIPs"),
+        ("V6AVAILABLE", "status.v6AvailableIPs"),
+    ),
     "Subnet": (
         ("NAME", "@name"),
         ("PROVIDER", "spec.provider"),
@@ -52,6 +61,7 @@ _WIDE = {
         ("POD", "spec.podName"),
         ("AGE", "@age"),
     ),
+    "IPPool": (("NAMESPACES", "spec.namespaces"), ("AGE", "@age")),
     "Subnet": (
         ("V4QUARANTINED", "status.v4quarantinedIPs"),
         ("V6QUARANTINED", "status.v6quarantinedIPs"),

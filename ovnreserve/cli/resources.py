@@ -45,8 +45,9 @@ class Kind:
 IP = Kind("IP", "ip", "ips")
 SUBNET = Kind("Subnet", "subnet", "subnets")
 EVENT = Kind("Event", "event", "events", group="", short="ev")
-BY_KIND = {kind.kind: kind for kind in (IP, SUBNET)}
-_BY_WORD = {word: kind for kind in (IP, SUBNET, EVENT) for word in kind.words()}
+IP_POOL = Kind("IPPool", "ippool", "ippools")
+BY_KIND = {kind.kind: kind for kind in (IP, IP_POOL, SUBNET)}
+_BY_WORD = {word: kind for kind in (*BY_KIND.values(), EVENT) for word in kind.words()}
 
 
 def find_kind(word: str) -> Kind:

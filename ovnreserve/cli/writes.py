@@ -49,13 +49,22 @@ create = apply  # the verb is the command's name
 
 
 def delete(options: Options, client: Client, report: Report) -> None:
-    """Delete, say so, and wait until they are gone: their finalizer has to release the address first."""
-    awaited: list[waiting.Awaited] = []
-    labelled: set[object] = set()
+    """Delete, say so, and wait until they are gone: their finalizer has to release the address first. Pools come last,
+    since those are not deleted whose addresses somebody has.
+    """
     documents = _condemned(options)
     if not documents:
         report.note("No resources found")
         return
+    pools = [each for each in documents if each[1].get("kind") == resources.IP_POOL.kind]
+    others = [each for each in documents if each[1].get("kind") != resources.IP_POOL.kind]
+    for some in filter(None, (others, pools)):
+        _delete(some, options, client, report)
+
+
+def _delete(documents: list[tuple[str, Document]], options: Options, client: Client, report: Report) -> None:
+    awaited: list[waiting.Awaited] = []
+    labelled: set[object] = set()
     results = _bulk(client, "delete", documents)
     alone = _failures(results) == 1
     for source, document, result in results:

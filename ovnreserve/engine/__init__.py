@@ -13,8 +13,8 @@ from ovnreserve.engine.work import Answer, Apply, Create, Delete, Look, Refresh,
 from ovnreserve.engine.writer import Engine
 from ovnreserve.ledger.ledger import Entry
 from ovnreserve.plan.owners import Scale
+from ovnreserve.plan.patch import Patch
 from ovnreserve.plan.suggest import explain, suggest
-from ovnreserve.plan.update import Patch
 
 __all__ = [
     "Answer",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ovnreserve.engine.settlement import entry
-from ovnreserve.engine.work import Work
+from ovnreserve.engine.work import Ticket, Work
 from ovnreserve.ledger.ledger import Entry
 from ovnreserve.model.pool import Pool
 from ovnreserve.model.reservation import Reservation
@@ -53,6 +53,8 @@ class Batch:
         self._quarantined: list[tuple[str, int, int, float]] = []
         self._switches: dict[str, None] = {}
         self._freed: set[tuple[str, str, int | str]] = set()
+        self.held_up: set[Ticket] = set()
+        """Whose requests wait for one of theirs that was put off."""
         self.unrepaired: set[str] = set()
         """Switches whose repair waits for ovn-northd. Their exclude_ips is left alone until then: it may lack an
         address that somebody is about to be given.

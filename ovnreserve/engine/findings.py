@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from ovnreserve.engine.published import Published
-from ovnreserve.model.ip import Condition
+from ovnreserve.model.documents import Condition
 from ovnreserve.model.pace import paced
 from ovnreserve.plan.findings import (
     Health,

@@ -8,16 +8,35 @@ out of the other, and who looks for it looks into the first once more.
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
+from ovnreserve.model.documents import Condition, timestamp
 from ovnreserve.model.ip import IP, Subnet, labels_of, render
 from ovnreserve.model.owner import Owner
+from ovnreserve.model.pool import Pool
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.plan import born, status
 from ovnreserve.plan.born import Born
 from ovnreserve.plan.findings import Finding
+from ovnreserve.plan.pool_status import PoolStatus
 from ovnreserve.plan.status import Observed
 
 Shown = tuple[Reservation, Observed] | Born
 """What is shown as an IP: a reservation and what was seen of it, or what was born with a port."""
+
+
+class PublishedPool(NamedTuple):
+    """`since` is when its condition last changed."""
+
+    pool: Pool
+    status: PoolStatus
+    since: float
+
+    def document(self) -> dict[str, Any]:
+        """As it goes out."""
+        counts, ready, reason, message = self.status
+        condition = Condition("Ready", str(ready), reason, message, timestamp(self.since))
+        return self.pool.document(counts, condition)
 
 
 class Published:
@@ -28,6 +47,7 @@ class Published:
         self.born: dict[str, Born] = {}
         """The IPs of ports for whose names nothing is reserved."""
         self.subnets: dict[str, Subnet] = {}
+        self.pools: dict[str, PublishedPool] = {}
         self.version = 0
         self.state = "disconnected"
         self.since = 0.0
@@ -51,6 +71,10 @@ class Published:
         """Every IP by its name."""
         before = self.ips.copy()
         return {**before, **self.born.copy(), **self.ips.copy()}
+
+    def all_pools(self) -> list[PublishedPool]:
+        """Every pool, by name."""
+        return sorted(self.pools.values(), key=lambda published: published.pool.title)
 
     def all_subnets(self) -> list[Subnet]:
         return sorted(self.subnets.values(), key=lambda subnet: (subnet.name, subnet.uid))

@@ -9,11 +9,12 @@ from math import inf
 from typing import Final
 
 from ovnreserve.engine.findings import Findings
-from ovnreserve.engine.published import Published
+from ovnreserve.engine.published import Published, PublishedPool
 from ovnreserve.model.pace import paced
 from ovnreserve.model.resource import is_fact
 from ovnreserve.plan.born import born
 from ovnreserve.plan.outcome import Event
+from ovnreserve.plan.pool_status import describe_pool, remark
 from ovnreserve.plan.status import observe, remarks
 from ovnreserve.plan.subnets import describe_subnet
 from ovnreserve.plan.world import World
@@ -43,7 +44,7 @@ class Publisher:
         self._review_at = 0.0
 
     def changed(self, names: Iterable[str]) -> None:
-        """Something about these reservations or ports is, or may be, different."""
+        """Something about these resources or ports is, or may be, different."""
         self._ips.update(names)
 
     def subnets_changed(self, switches: Iterable[str]) -> None:
@@ -112,7 +113,7 @@ class Publisher:
         version = self._next_version()
         for name in paced(names, self._world.beat):
             if is_fact(name):
-                self._publish_fact(name)
+                self._publish_fact(name, now)
                 continue
             r = reservations.get(name)
             if r is None:
@@ -142,7 +143,8 @@ class Publisher:
         else:
             ips[name] = ip
 
-    def _publish_fact(self, name: str) -> None:
+    def _publish_fact(self, name: str, now: float) -> None:
+        self._publish_pool(name, now)
         owner = self._world.owners.get(name)
         if owner is None:
             self._published.owners.pop(name, None)
@@ -154,10 +156,27 @@ class Publisher:
         remarks_, self._remarks = [*self._remarks, *self.findings.look()], []
         return remarks_
 
+    def _publish_pool(self, name: str, now: float) -> None:
+        pools = self._published.pools
+        pool = self._world.pools.get(name)
+        if pool is None:
+            pools.pop(name, None)
+            self._enforced.discard(name)
+            return
+        before = pools.get(name)
+        known = before.status if before is not None else None
+        status = describe_pool(self._world, pool)
+        same = before is not None and before.status.ready == status.ready
+        pools[name] = PublishedPool(pool, status, before.since if before is not None and same else now)
+        event = remark(pool, known, status)
+        if event is not None:
+            self._remarks.append(event)
+
     def publish_subnets(self) -> None:
-        """Bring the subnets that changed up to date: only done when somebody asks."""
+        """Bring the subnets that changed and their pools up to date: only done when somebody asks."""
         subnets = self._published.subnets
         segments = self._world.segments
+        now = time.time()
         for uuid in self._subnets:
             segment = segments.get(uuid)
             subnet = None if segment is None else describe_subnet(self._world, segment, self.findings.conditions(uuid))
@@ -165,4 +184,6 @@ class Publisher:
                 subnets.pop(uuid, None)
             else:
                 subnets[uuid] = subnet
+            for name in segment.pools.names if segment is not None else ():
+                self._publish_pool(name, now)
         self._subnets.clear()

@@ -9,18 +9,22 @@ from ovnreserve.model.errors import Refused
 from ovnreserve.model.history import DAEMON
 from ovnreserve.model.ip import Wanted
 from ovnreserve.model.owner import WantedOwner
+from ovnreserve.model.pool import WantedPool
 from ovnreserve.model.resource import Resource
 from ovnreserve.plan.born import Born
 from ovnreserve.plan.outcome import Context, Plan
 from ovnreserve.plan.owners import Scale
-from ovnreserve.plan.update import Patch
+from ovnreserve.plan.patch import Patch
 from ovnreserve.plan.world import World
+
+AnyWanted = Wanted | WantedOwner | WantedPool
+"""A valid document, by whose `name` its resource is known."""
 
 
 class Apply(NamedTuple):
     """Create, or bring up to date."""
 
-    wanted: Wanted | WantedOwner
+    wanted: AnyWanted
 
     @property
     def name(self) -> str:
@@ -30,7 +34,7 @@ class Apply(NamedTuple):
 class Create(NamedTuple):
     """Create; AlreadyExists if it is there."""
 
-    wanted: Wanted | WantedOwner
+    wanted: AnyWanted
 
     @property
     def name(self) -> str:
@@ -44,7 +48,7 @@ class Delete(NamedTuple):
 
 
 class Refresh(NamedTuple):
-    """Bring the published subnets up to date."""
+    """Bring the published subnets, and the counts of pools, up to date."""
 
     name: str = ""
 

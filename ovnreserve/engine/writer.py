@@ -29,6 +29,7 @@ from ovnreserve.engine.commits import PATIENCE, Commits, unavailable
 from ovnreserve.engine.events import Events
 from ovnreserve.engine.inbox import Inbox
 from ovnreserve.engine.looks import look
+from ovnreserve.engine.planners import planner
 from ovnreserve.engine.points import Point
 from ovnreserve.engine.pruning import Pruning
 from ovnreserve.engine.published import Published
@@ -38,22 +39,17 @@ from ovnreserve.engine.settlement import Settlement
 from ovnreserve.engine.states import States
 from ovnreserve.engine.tasks import Tasks
 from ovnreserve.engine.verifier import Verifier
-from ovnreserve.engine.work import Answer, Apply, Create, Delete, Look, Refresh, Request, Settle, Ticket, Verify, Work
+from ovnreserve.engine.work import Answer, Look, Refresh, Request, Settle, Ticket, Verify, Work
 from ovnreserve.ledger.backup import copy_ledger
 from ovnreserve.ledger.journal import Keep, search
 from ovnreserve.ledger.ledger import Entry, Ledger
 from ovnreserve.model.errors import OutcomeUnknown, Refused, Unavailable, shown
-from ovnreserve.model.owner import WantedOwner
 from ovnreserve.model.pace import Beat, no_beat, paced
 from ovnreserve.model.record import resource_of
-from ovnreserve.model.resource import State
+from ovnreserve.model.resource import State, is_fact
 from ovnreserve.model.topology import Port
 from ovnreserve.northbound.connection import Northbound
-from ovnreserve.plan.adopt import plan_label
-from ovnreserve.plan.outcome import Context, Defer, Event, Plan
-from ovnreserve.plan.owners import Scale, plan_owner, plan_scale
-from ovnreserve.plan.reserve import plan_apply, plan_create
-from ovnreserve.plan.update import Patch
+from ovnreserve.plan.outcome import Context, Defer, Event
 from ovnreserve.plan.world import World
 
 _log = structlog.get_logger(__name__)
@@ -324,10 +320,10 @@ class Engine:
         self._commits.barriers.check(sb_cfg, time.monotonic())
 
     def _report_moved(self, before: Port, after: Port) -> None:
-        """ovn-northd gave a dynamic port another address. Did it have one that is reserved?"""
+        """ovn-northd gave a dynamic port another address. Did it have one that is reserved, or of a pool?"""
         segment = self.world.segments.get(before.switch or "")
         for address in before.assigned.v4 if before.assigned else ():
-            name = segment.reserved.get((4, address)) if segment is not None else None
+            name = segment.kept_by(address) if segment is not None else None
             if name is None or name == before.name or after.assigned is None or address in after.assigned.v4:
                 continue
             message = (
@@ -354,26 +350,12 @@ class Engine:
                 settled = self._settlement.write()
                 self._inbox.reply(ticket, index, Answer("settled") if settled else Answer("error", refused=_UNSETTLED))
             else:
-                self._queue.waiting.append(Work(request.name, self._planner(request), ticket, index))
+                plan = planner(self.world, self._tasks, self.published, request)
+                self._queue.waiting.append(Work(request.name, plan, ticket, index))
 
     def _end_quarantine(self, wall: float) -> None:
         """Let what was released long enough ago be as free as the rest."""
         self._publisher.subnets_changed(self.world.end_quarantine(wall - self.quarantine, wall))
-
-    def _planner(self, request: Apply | Create | Patch | Scale | Delete) -> Callable[[Context], Plan]:
-        world = self.world
-        match request:
-            case Apply(wanted) | Create(wanted):
-                create = isinstance(request, Create)
-                if isinstance(wanted, WantedOwner):
-                    return lambda context: plan_owner(world, wanted, context, create=create)
-                return lambda context: (plan_create if create else plan_apply)(world, wanted, context)
-            case Patch():
-                return lambda context: plan_label(world, request, context)
-            case Scale():
-                return lambda context: plan_scale(world, request, context)
-            case Delete(name):
-                return lambda context: self._tasks.release(name, context, self.published.born.get(name))
 
     def _refuse_all(self) -> None:
         """While not active, requests are refused at once, but for those whose outcome is still to be looked up: while
@@ -411,7 +393,7 @@ class Engine:
 
     def _plan(self, work: Work, batch: Batch, now: float, wall: float) -> None:
         if work.not_before > now:
-            self._queue.deferred.append(work)
+            self._put_off(work, batch)
             return
         if work.given_up or (work.attempt is not None and self._was_done(work)):
             self._tasks.done(work)
@@ -419,8 +401,8 @@ class Engine:
         if work.name in batch.names:
             batch.later.append(work)
             return
-        if work.ticket is not None and self._is_unsaid(work.name):
-            self._queue.deferred.append(work)
+        if work.ticket is not None and (work.ticket in batch.held_up or self._is_unsaid(work.name)):
+            self._put_off(work, batch)
             return
         patient = work.patience is None or now < work.patience
         try:
@@ -433,7 +415,7 @@ class Engine:
         except Defer:
             if work.patience is None:
                 work.patience = now + PATIENCE
-            self._queue.deferred.append(work)
+            self._put_off(work, batch)
             if work.repairs:
                 batch.unrepaired.add(work.repairs)
         except Exception:  # noqa: BLE001 - planning changes nothing, so one request's trouble is its own
@@ -441,10 +423,16 @@ class Engine:
             self._queue.refuse(work, Refused("internal error; the log of ovnreserved says more", name=work.name))
         else:
             if batch.has_to_wait(plan):
-                self._queue.deferred.append(work)
+                self._put_off(work, batch)
                 return
             needs_barrier = work.wait_sb and not (plan.result == "unchanged" and self._publisher.is_enforced(work.name))
             batch.accept(work, plan, wall, needs_barrier=needs_barrier)
+
+    def _put_off(self, work: Work, batch: Batch) -> None:
+        """Not now. What a client asked for after a pool or an owner may depend on that, and comes after it."""
+        self._queue.deferred.append(work)
+        if work.ticket is not None and is_fact(work.name):
+            batch.held_up.add(work.ticket)
 
     def _was_done(self, work: Work) -> bool:
         """An earlier attempt has an unknown outcome. Is what it wanted there now? Then that is the answer."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from ovnreserve.ledger.guard import LedgerError, Malformed, check
-from ovnreserve.ledger.ledger import migrate, reservations
-from ovnreserve.model.reservation import Reservation
+from ovnreserve.ledger.ledger import facts, migrate, reservations
+from ovnreserve.model.resource import Resource
 
 _MAGIC: Final = b"SQLite format 3\0"
 
@@ -38,8 +38,9 @@ def copy_ledger(path: Path) -> BinaryIO:
         raise LedgerError(f"{path}: cannot be copied ({error})") from None
 
 
-def read_backup(path: Path) -> list[Reservation]:
-    """Every reservation, by name, of a backup or a ledger of this version or an earlier one. It stays as it is.
+def read_backup(path: Path) -> list[Resource]:
+    """Every resource of a backup or a ledger of this version or an earlier one: owners and pools by name, then the
+    reservations, which may depend on them, by name. It stays as it is.
 
     It is looked at as a whole first: a page that was garbled may look like fewer reservations. Raises LedgerError.
     """
@@ -56,12 +57,12 @@ def read_backup(path: Path) -> list[Reservation]:
         raise LedgerError(f"{path}: is damaged ({error})") from None
 
 
-def _read(db: sqlite3.Connection, path: Path) -> list[Reservation]:
+def _read(db: sqlite3.Connection, path: Path) -> list[Resource]:
     check(db)
     if db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'reservation'").fetchone() is None:
         raise LedgerError(f"{path}: is no ledger")
     migrate(db, path)
-    return reservations(db)
+    return [*facts(db), *reservations(db)]
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -11,6 +11,8 @@ import time
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from ovnreserve.model.errors import MOST_CAUSES, BadRequest, FieldError, Invalid, in_json, shown
 from ovnreserve.model.names import (
     LABEL_RULE,
@@ -200,6 +202,14 @@ def timestamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
+class Condition(msgspec.Struct, frozen=True, rename="camel"):
+    """One condition of a resource's status. `status` is True, False or Unknown."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+    last_transition_time: str
 
 
 def metadata_of(resource: Resource, name: str, namespace: str = "") -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ovnreserve.model.addresses import format_v4, format_v6, parse_mac, parse_v4
 from ovnreserve.model.documents import (
     FINALIZER,
     TOP,
+    Condition,
     brief,
     head,
     section,
@@ -148,19 +149,20 @@ def patched_label(labels: dict[str, str | None], name: str) -> bool | None:
     return bool(reserved)
 
 
-def read_patch(document: Any, name: str) -> dict[str, Any]:
+def read_patch(document: Any, name: str, kind: str = "IP") -> dict[str, Any]:
     """`spec` of a merge patch, empty where not given; for `metadata` there is `read_metadata`. Raises Invalid or
     BadRequest.
     """
     if not isinstance(document, dict):
         raise BadRequest("the patch is not a mapping")
-    for field, ours in (("kind", "IP"), ("apiVersion", API_VERSION)):
+    for field, ours in (("kind", kind), ("apiVersion", API_VERSION)):
         if document.get(field, ours) != ours:
-            raise BadRequest(f"{field} {brief(document[field])} cannot be patched: this is kind IP of {API_VERSION}")
+            what = f"{field} {brief(document[field])} cannot be patched"
+            raise BadRequest(f"{what}: this is kind {kind} of {API_VERSION}")
     errors = unknown(document, TOP)
     spec = section(document, "spec", errors)
     if errors:
-        raise Invalid.because(name, errors)
+        raise Invalid.because(name, errors, kind)
     return spec
 
 
@@ -244,16 +246,6 @@ def _addresses(texts: dict[str, str], errors: list[FieldError]) -> tuple[int | N
 
 
 # ---- documents out -------------------------------------------------------------------------------------------------
-
-
-class Condition(msgspec.Struct, frozen=True, rename="camel"):
-    """One condition of an IP's or a Subnet's status. `status` is True, False or Unknown."""
-
-    type: str
-    status: str
-    reason: str
-    message: str
-    last_transition_time: str
 
 
 class Status(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from ovnreserve.model.addresses import format_v4, format_v6, parse_cidr, parse_either
-from ovnreserve.model.documents import TOP, brief, head, metadata_of, unknown
+from ovnreserve.model.documents import TOP, Condition, brief, head, metadata_of, unknown
 from ovnreserve.model.errors import FieldError, Invalid, in_json
 from ovnreserve.model.names import LABEL_RULE, is_label, is_subdomain
 from ovnreserve.model.resource import KIND, KIND_POOL, NAME, RECORD, SWITCH, UID, Dot, Resource, State
@@ -50,13 +50,19 @@ class Pool(Resource, frozen=True, kw_only=True):
 
     @property
     def what(self) -> str:
-        whom = f"namespaces {', '.join(self.namespaces)}" if self.namespaces else "nobody"
-        return f"IPPool {self.title} of subnet {self.subnet}: {', '.join(self.ips)} for {whom}"
+        return f"IPPool {self.title} of subnet {self.subnet}: {', '.join(self.ips)} for {self.whom}"
+
+    @property
+    def whom(self) -> str:
+        """Whom it is for, in words."""
+        if not self.namespaces:
+            return "nobody"
+        return f"namespace{'s' * (len(self.namespaces) > 1)} {', '.join(self.namespaces)}"
 
     def ranges(self, family: int) -> Ranges:
         return self.v4 if family == 4 else self.v6
 
-    def document(self, counts: tuple[int, int, int, int]) -> dict[str, Any]:
+    def document(self, counts: tuple[int, int, int, int], ready: Condition) -> dict[str, Any]:
         """As it goes out; `counts` are V4USING, V4AVAILABLE, V6USING, V6AVAILABLE, exact integers of any size."""
         return {
             "apiVersion": API_VERSION,
@@ -64,6 +70,7 @@ class Pool(Resource, frozen=True, kw_only=True):
             "metadata": metadata_of(self, self.title),
             "spec": {"ips": list(self.ips), "namespaces": list(self.namespaces), "subnet": self.subnet},
             "status": {
+                "conditions": [msgspec.to_builtins(ready)],
                 "v4UsingIPs": counts[0],
                 "v4AvailableIPs": counts[1],
                 "v6UsingIPs": counts[2],

@@ -13,9 +13,10 @@ from ovnreserve.model.ip import LABEL_RESERVED, OUR_LABELS
 from ovnreserve.model.resource import State
 from ovnreserve.model.topology import Port
 from ovnreserve.plan.outcome import Context, Event, Plan
+from ovnreserve.plan.patch import Patch, merged
 from ovnreserve.plan.reserve import plan_adopt, plan_create
 from ovnreserve.plan.retain import identity_of, plan_let_go, retainer
-from ovnreserve.plan.update import Patch, merged, plan_patch
+from ovnreserve.plan.update import plan_patch
 from ovnreserve.plan.world import World
 
 

@@ -36,7 +36,7 @@ def pools_for(segment: Segment, wanted: Wanted) -> Sequence[Pool]:
         error = FieldError.invalid(_FIELD, title, f"IPPool {title} of subnet {wanted.subnet} {state}")
         raise Invalid.because(wanted.name, [error])
     if pool.namespaces and wanted.namespace not in pool.namespaces:
-        raise Conflict.over(wanted.name, _FIELD, f"IPPool {title} is for {whom(pool)}, not {wanted.namespace}")
+        raise Conflict.over(wanted.name, _FIELD, f"IPPool {title} is for {pool.whom}, not {wanted.namespace}")
     return [pool]
 
 
@@ -70,7 +70,7 @@ def check_given(segment: Segment, wanted: Wanted, warnings: list[str]) -> None:
         if pool is not None and not may_have(pool, wanted):
             hint = "" if pool.namespaces else f" but whom annotation {IP_POOL} gives it"
             raise Conflict.over(
-                wanted.name, f"spec.{field}", f"{shown} is of IPPool {pool.title}, which is for {whom(pool)}{hint}"
+                wanted.name, f"spec.{field}", f"{shown} is of IPPool {pool.title}, which is for {pool.whom}{hint}"
             )
         if named and (pool is None or pool.title != named):
             warnings.append(f"{shown} is given, and not of IPPool {named}, which annotation {IP_POOL} names")
@@ -88,11 +88,4 @@ def remark_adopted(segment: Segment, wanted: Wanted, family: int, address: int, 
     pool = segment.pools.at(family, address)
     if pool is not None and not may_have(pool, wanted):
         shown = format_v4(address) if family == 4 else format_v6(address)
-        warnings.append(f"{shown}, which port {wanted.name} has, is of IPPool {pool.title}, which is for {whom(pool)}")
-
-
-def whom(pool: Pool) -> str:
-    """Whom it is for, in words."""
-    if not pool.namespaces:
-        return "nobody"
-    return f"namespace{'s' * (len(pool.namespaces) > 1)} {', '.join(pool.namespaces)}"
+        warnings.append(f"{shown}, which port {wanted.name} has, is of IPPool {pool.title}, which is for {pool.whom}")

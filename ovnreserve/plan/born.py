@@ -12,8 +12,8 @@ import msgspec
 from msgspec.structs import replace
 
 from ovnreserve.model.addresses import format_v4, format_v6
-from ovnreserve.model.documents import timestamp
-from ovnreserve.model.ip import IP, Condition, Metadata, Spec, Status, our_labels
+from ovnreserve.model.documents import Condition, timestamp
+from ovnreserve.model.ip import IP, Metadata, Spec, Status, our_labels
 from ovnreserve.model.topology import Element, Port
 from ovnreserve.plan.identity import identity
 from ovnreserve.plan.world import World

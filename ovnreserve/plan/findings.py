@@ -18,10 +18,9 @@ from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
 from ovnreserve.model.addresses import format_v4, format_v6
-from ovnreserve.model.documents import timestamp
+from ovnreserve.model.documents import Condition, timestamp
 from ovnreserve.model.errors import shown
 from ovnreserve.model.involved import DATABASE
-from ovnreserve.model.ip import Condition
 from ovnreserve.plan.macs import PREFIXES, our_prefix
 from ovnreserve.plan.outcome import Event
 from ovnreserve.plan.segment import Key, Segment

@@ -14,7 +14,7 @@ from ovnreserve.model.owner import STATEFUL_SET, Owner, WantedOwner
 from ovnreserve.model.resource import State
 from ovnreserve.model.steps import PutRecord, UpdateRecord
 from ovnreserve.plan.outcome import Context, Event, Plan
-from ovnreserve.plan.update import merged
+from ovnreserve.plan.patch import merged
 from ovnreserve.plan.world import World
 
 

@@ -9,8 +9,8 @@ has an address that is to leave it.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from ovnreserve.model.addresses import format_v4, format_v6
 from ovnreserve.model.errors import AlreadyExists, Conflict, FieldError, Invalid
@@ -20,9 +20,8 @@ from ovnreserve.model.runs import Runs
 from ovnreserve.model.steps import MembersUnchanged, PutRecord, Step, UpdateRecord, WriteExcludes
 from ovnreserve.model.topology import Port
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
-from ovnreserve.plan.reserve import FEW_PORTS
-from ovnreserve.plan.segment import Segment
-from ovnreserve.plan.update import check_version, merged
+from ovnreserve.plan.patch import Patch, check_version, merged
+from ovnreserve.plan.segment import FEW_PORTS, Segment
 from ovnreserve.plan.world import World
 
 KIND = "ippools"
@@ -39,29 +38,27 @@ def plan_pool(world: World, wanted: WantedPool, context: Context, *, create: boo
         return _create(world, wanted, context)
     if create:
         raise AlreadyExists.of(KIND, wanted.title)
-    if present.state is State.RELEASING:
-        raise _conflict(wanted.title, "metadata.name", "the pool is being deleted; apply again when it is gone")
-    if present.state is State.FAILED:
-        raise _conflict(wanted.title, "metadata.name", f"the pool has failed ({present.message}); delete it first")
-    check_version(present, wanted.resource_version, wanted.title, KIND)
+    _check_present(present, wanted.resource_version)
     labels, annotations = {**present.labels, **wanted.labels}, {**present.annotations, **wanted.annotations}
     return _change(world, present, wanted, labels, annotations, context)
 
 
-def plan_pool_patch(
-    world: World,
-    pool: Pool,
-    spec: Mapping[str, Any],
-    labels: dict[str, str | None],
-    annotations: dict[str, str | None],
-    context: Context,
-) -> Plan:
+def plan_pool_patch(world: World, pool: Pool, patch: Patch, context: Context) -> Plan:
     """A merge patch: what it says of the spec replaces what was said before. Raises as `plan_pool`."""
+    _check_present(pool, patch.version)
     old = {"subnet": pool.subnet, "namespaces": list(pool.namespaces), "ips": list(pool.ips)}
-    wanted = read_pool({"metadata": {"name": pool.title}, "spec": {**old, **spec}})
-    return _change(
-        world, pool, wanted, merged(pool.labels, labels), merged(pool.annotations, annotations), context
-    )
+    wanted = read_pool({"metadata": {"name": pool.title}, "spec": {**old, **patch.spec}})
+    labels, annotations = merged(pool.labels, patch.labels), merged(pool.annotations, patch.annotations)
+    return _change(world, pool, wanted, labels, annotations, context)
+
+
+def _check_present(pool: Pool, version: str) -> None:
+    """Raises Conflict if the pool is not to be changed, or not of the version that somebody has seen."""
+    if pool.state is State.RELEASING:
+        raise _conflict(pool.title, "metadata.name", "the pool is being deleted; apply again when it is gone")
+    if pool.state is State.FAILED:
+        raise _conflict(pool.title, "metadata.name", f"the pool has failed ({pool.message}); delete it first")
+    check_version(pool, version, pool.title, KIND)
 
 
 def _create(world: World, wanted: WantedPool, context: Context) -> Plan:

@@ -44,13 +44,11 @@ from ovnreserve.plan.holders import check_adoptable, check_free, check_mac
 from ovnreserve.plan.identity import Identity, contradiction
 from ovnreserve.plan.macs import choose_mac
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
-from ovnreserve.plan.segment import Segment
+from ovnreserve.plan.segment import FEW_PORTS, Segment
 from ovnreserve.plan.space import Space
 from ovnreserve.plan.update import plan_update
 from ovnreserve.plan.world import World
 
-FEW_PORTS = 1000
-"""Up to so many ports, a switch's are compared as a whole when an address is given or a port is pinned: 50 kB."""
 REACH = 64
 """How many of the lowest free addresses ovn-northd may give away between our look and our commit."""
 
@@ -382,6 +380,8 @@ def _choose(
         address = wanted.v4 if family == 4 else wanted.v6
         if address is None:
             address = choose_from(segment, family, pools, wanted, title)
+            if pending and address in segment.withheld:
+                raise Defer(segment.switch.uuid)  # its port has just left, and it is not excluded yet
         if address is None and space is not None:
             ranges = _auto_ranges(wanted, segment.switch.auto, family)
             address = space.choose(ranges)

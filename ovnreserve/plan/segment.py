@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 from ovnreserve.model import exclude_ips
 from ovnreserve.model.addresses import Cidr
@@ -20,6 +20,8 @@ from ovnreserve.plan.holdings import Claims
 from ovnreserve.plan.pooled import Pools
 from ovnreserve.plan.space import Space
 
+FEW_PORTS: Final = 1000
+"""Up to so many ports, a switch's are compared as a whole when an address is given or a port is pinned: 50 kB."""
 Key = tuple[int, int]
 """(family, address)."""
 
@@ -301,6 +303,11 @@ class Segment:
             return (address for address in addresses if any((family, address) in index for index in held))
         runs = Runs(ranges)
         return iter(sorted({address for index in held for f, address in index if f == family and address in runs}))
+
+    def kept_by(self, address: int) -> str | None:
+        """The name of the reservation or the pool that keeps the IPv4 address."""
+        pool = self.pools.at(4, address)
+        return self.reserved.get((4, address), None if pool is None else pool.name)
 
     def is_ours(self, address: int) -> bool:
         """Is the IPv4 address one that is reserved or in a pool?"""

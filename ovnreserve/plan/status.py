@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from ovnreserve.model.documents import timestamp
-from ovnreserve.model.ip import Condition, Status
+from ovnreserve.model.documents import Condition, timestamp
+from ovnreserve.model.ip import Status
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import State
 from ovnreserve.plan.bind import Verdict, judge

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ovnreserve.model import exclude_ips
 from ovnreserve.model.addresses import Cidr, parse_either
-from ovnreserve.model.ip import Condition, Subnet
+from ovnreserve.model.documents import Condition
+from ovnreserve.model.ip import Subnet
 from ovnreserve.plan.segment import Segment
 from ovnreserve.plan.world import World
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from ovnreserve.model.addresses import format_v4, format_v6
-from ovnreserve.model.errors import Conflict, FieldError, Invalid, NotFound, shown
+from ovnreserve.model.errors import FieldError, Invalid, NotFound, shown
 from ovnreserve.model.ip import LABEL_RESERVED, OUR_LABELS, Wanted
 from ovnreserve.model.reservation import Reservation
-from ovnreserve.model.resource import Resource, State
+from ovnreserve.model.resource import State
 from ovnreserve.model.steps import UpdateRecord
 from ovnreserve.plan.outcome import Context, Event, Plan
+from ovnreserve.plan.patch import Patch, check_version, merged
 from ovnreserve.plan.retain import identity_of, plan_let_go, retainer
 from ovnreserve.plan.world import World
 
@@ -57,22 +56,6 @@ def _check_spec(r: Reservation, wanted: Wanted) -> None:
         raise Invalid.because(r.name, errors)
 
 
-class Patch(NamedTuple):
-    """A merge patch of labels and annotations; None removes one. `version` is the resourceVersion it is for, "" for
-    any. Where it says something of the spec, `wanted` is the document that it makes of an IP, whose spec never changes;
-    of other kinds `spec` is what it says, and is merged when its turn comes. `reserved` is what the label ip_reserved
-    of an IP is to be, None as it is.
-    """
-
-    name: str
-    labels: dict[str, str | None]
-    annotations: dict[str, str | None]
-    version: str = ""
-    wanted: Wanted | None = None
-    reserved: bool | None = None
-    spec: Mapping[str, Any] = MappingProxyType({})
-
-
 def plan_patch(world: World, patch: Patch, context: Context) -> Plan:
     """Raises NotFound, Conflict if the version is another, Invalid if the spec is."""
     r = world.reservations.get(patch.name)
@@ -85,12 +68,6 @@ def plan_patch(world: World, patch: Patch, context: Context) -> Plan:
     reserved = r.reserved if patch.reserved is None else patch.reserved
     reserved |= patch.wanted is not None and patch.reserved is None
     return _relabel(world, r, merged(r.labels, ours), merged(r.annotations, patch.annotations), reserved, context)
-
-
-def merged(old: dict[str, str], changes: dict[str, str | None]) -> dict[str, str]:
-    """Labels or annotations after a merge patch; None removes one."""
-    both: dict[str, str | None] = {**old, **changes}
-    return {key: value for key, value in both.items() if value is not None}
 
 
 def _relabel(
@@ -122,15 +99,6 @@ def _differing(old: dict[str, str], new: dict[str, str]) -> list[str]:
     """Keys with what they have become: `color=blue`, `color-` where it is gone."""
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     return [f"{key}={new[key]}" if key in new else f"{key}-" for key in keys]
-
-
-def check_version(r: Resource, version: str, title: str = "", kind: str = "ips") -> None:
-    """Raises Conflict if it is not of the version that somebody has seen, if they say one."""
-    if version and version != str(r.resource_version):
-        raise Conflict.over(
-            title or r.name, "metadata.resourceVersion",
-            "the object has been modified; please apply your changes to the latest version and try again", kind,
-        )  # fmt: skip
 
 
 def _shown(field: str, value: object) -> str:
