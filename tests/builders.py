@@ -15,6 +15,7 @@ from typing import Any
 from ovnreserve.model import exclude_ips
 from ovnreserve.model.addresses import parse_v4, parse_v6
 from ovnreserve.model.ip import Wanted
+from ovnreserve.model.pool import Pool, WantedPool, pool_name, ranges_of
 from ovnreserve.model.reservation import Reservation, dns_records_of, external_ids_of
 from ovnreserve.model.resource import KIND, KIND_LEDGER, REVISION, State
 from ovnreserve.northbound.columns import COLUMNS, INTEGER, MAP, OPTIONAL, SCALAR, SET, Kind
@@ -203,6 +204,12 @@ class Cloud:
         self.world.put(r)
         return r
 
+    def pool(self, switch: str, *ips: str, name: str = "pool-1", **fields: Any) -> Pool:
+        """A pool, in the world and nowhere else."""
+        made = pool(switch, *ips, name=name, **fields)
+        self.world.put(made)
+        return made
+
     def write_excludes(self, switch: str) -> None:
         """Have our part of exclude_ips be what the world says it should be."""
         row = self.tables["Logical_Switch"][switch]
@@ -219,8 +226,8 @@ class Cloud:
         return self.world.settled(self.world.segments[switch])
 
     def rebuilt(self) -> World:
-        """A world made of the same rows, reservations and quarantine from scratch."""
-        world = world_of(self.tables, self.world.reservations.values())
+        """A world made of the same rows, resources and quarantine from scratch."""
+        world = world_of(self.tables, self.world.resources())
         for uuid, segment in self.world.segments.items():
             for family, space in ((4, segment.v4), (6, segment.v6)):
                 for address, since in space.quarantined.items() if space is not None else ():
@@ -252,8 +259,8 @@ def contents(world: World) -> dict[str, Any]:
     segments = {uuid: _segment(world.settled(segment)) for uuid, segment in world.segments.items()}
     return copy.deepcopy({
         "segments": segments, "by_name": world.by_name, "ports": world.ports, "port_names": world.port_names,
-        "reservations": world.reservations, "macs": world.macs, "switch_of": world._switch_of, "dhcp": world._dhcp,
-        "blockers": world.blockers,
+        "reservations": world.reservations, "pools": world.pools, "macs": world.macs, "switch_of": world._switch_of,
+        "dhcp": world._dhcp, "blockers": world.blockers,
     })  # fmt: skip
 
 
@@ -263,6 +270,8 @@ def _segment(segment: Segment) -> dict[str, Any]:
         "excluded": list(segment.excluded),
         "text": segment.excluded.text(),
         "withheld": segment.withheld,
+        "pools": list(segment.pools),
+        "pooled": [list(segment.pools.runs(family)) for family in (4, 6)],
         "pending": segment.pending,
         "port_addresses": segment.port_addresses,
         "reserved": segment.reserved,
@@ -315,6 +324,24 @@ def reservation(switch: str, name: str = "vm-1.default", **fields: Any) -> Reser
     return Reservation(**_numbers({**values, **fields}))
 
 
+def pool(switch: str, *ips: str, name: str = "pool-1", **fields: Any) -> Pool:
+    """A held pool of subnet `net`, for namespace `red`."""
+    v4, v6 = ranges_of(ips)
+    values: dict[str, Any] = {
+        "name": pool_name(name), "title": name, "uid": f"uid-of-{name}", "switch": switch, "subnet": "net",
+        "namespaces": ("red",), "ips": ips, "v4": v4, "v6": v6, "state": State.HELD, "created": NOW,
+        "resource_version": 5,
+    }  # fmt: skip
+    return Pool(**{**values, **fields})
+
+
+def wanted_pool(*ips: str, name: str = "pool-1", **fields: Any) -> WantedPool:
+    """A document for a pool of subnet `net`, for namespace `red`."""
+    v4, v6 = ranges_of(ips)
+    values: dict[str, Any] = {"title": name, "subnet": "net", "namespaces": ("red",), "ips": ips, "v4": v4, "v6": v6}
+    return WantedPool(**{**values, **fields})
+
+
 def wanted(name: str = "vm-1.default", **fields: Any) -> Wanted:
     """A document for an automatic address on subnet `net`; addresses may be given as text."""
     pod, namespace = _identity(name)
@@ -335,5 +362,5 @@ def context(*, patient: bool = True, version: int = 77, now: float = NOW + 60.0)
 
 __all__ = [
     "MAC", "NOW", "Cloud", "Row", "Tables", "contents", "context", "diff_to_json", "dns_records_of", "initial",
-    "reservation", "row_of", "to_json", "update2", "uuid_of", "wanted", "world_of",
+    "pool", "reservation", "row_of", "to_json", "update2", "uuid_of", "wanted", "wanted_pool", "world_of",
 ]  # fmt: skip

@@ -365,8 +365,8 @@ def test_reservations_are_read_some_at_a_time_and_one_by_its_name(ledger: Ledger
     ledger.commit(kept[::-1])
     assert ledger.load() == kept
     assert ledger.load_some("", 2) == kept[:2]
-    assert ledger.load("b.default", 2) == kept[2:4]
-    assert ledger.load("e.default", 2) == []
+    assert ledger.load_some("b.default", 2) == kept[2:4]
+    assert ledger.load_some("e.default", 2) == []
     assert ledger.find("c.default") == kept[2]
     assert ledger.find("c") is None
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,13 +48,14 @@ NETWORKS = [
 
 
 class AddressesOfASubnet(RuleBasedStateMachine):
-    """`holders`, `infrastructure`, `operator` and `quarantine` are the model: plain sets of everything."""
+    """`holders`, `infrastructure`, `operator`, `pools` and `quarantine` are the model: plain sets of everything."""
 
     def __init__(self) -> None:
         super().__init__()
         self.holders: list[int] = []
         self.infrastructure: set[int] = set()
         self.operator: set[int] = set()
+        self.pools: set[int] = set()
         self.quarantine: dict[int, int] = {}
         self.now = 0
 
@@ -119,6 +118,12 @@ class AddressesOfASubnet(RuleBasedStateMachine):
         self.space.set_others(dict.fromkeys(self.infrastructure, "somebody"), ranges)
         self.quarantine = {address: since for address, since in self.quarantine.items() if address not in self.taken}
 
+    @rule(data=st.data(), count=st.integers(0, 3))
+    def set_pools(self, data: st.DataObject, count: int) -> None:
+        ranges = [self._range(data) for _ in range(count)]
+        self.pools = {a for first, last in ranges for a in range(first, last + 1) if a in self.hosts}
+        self.space.set_pools(ranges)
+
     @rule(seconds=st.integers(0, 5))
     def time_passes(self, seconds: int) -> None:
         self.now += seconds
@@ -136,20 +141,30 @@ class AddressesOfASubnet(RuleBasedStateMachine):
     def choose_within_ranges(self, data: st.DataObject, count: int) -> None:
         ranges = [self._range(data) for _ in range(count)]
         within = {address for first, last in ranges for address in range(first, last + 1)}
-        self._check_choice(self.space.choose(ranges), within)
+        self._check_choice(self.space.choose(ranges), [a for a in self.choosable if a in within])
+
+    @rule(data=st.data(), count=st.integers(1, 3))
+    def choose_from_a_pool(self, data: st.DataObject, count: int) -> None:
+        """Any host of it may be chosen, but what EUI-64 could make."""
+        pool = [self._range(data) for _ in range(count)]
+        within = sorted({a for first, last in pool for a in range(first, last + 1) if a in self.hosts})
+        fit = [a for a in within if self.network.bits == 32 or not is_eui64(a)]
+        self._check_choice(self.space.choose(pool=pool), fit, pooled=True)
+        used = [a for a in within if a in self.taken]
+        assert self.space.count_free(pool) == (len(used), len(within) - len(used))
 
     @invariant()
     def the_highest_free_address_is_chosen_and_one_in_quarantine_last(self) -> None:
-        self._check_choice(self.space.choose(), self.hosts)
+        self._check_choice(self.space.choose(), self.choosable)
 
-    def _check_choice(self, chosen: int | None, within: Container[int]) -> None:
+    def _check_choice(self, chosen: int | None, choosable: list[int], *, pooled: bool = False) -> None:
         taken = self.taken
-        free = [a for a in self.choosable if a in within and a not in taken]
+        free = [a for a in choosable if a not in taken and (pooled or a not in self.pools)]
         rested = [a for a in free if a not in self.quarantine]
         if rested:
             assert chosen == max(rested)
         elif chosen is None:
-            assert not [a for a in free if a in self.quarantine]
+            assert not free
         else:
             assert chosen in free
             assert self.quarantine[chosen] == min(self.quarantine[a] for a in free)
@@ -157,12 +172,13 @@ class AddressesOfASubnet(RuleBasedStateMachine):
     @invariant()
     def counts_are_the_sizes_of_the_sets(self) -> None:
         holders = set(self.holders)
-        excluded = {a for a in self.operator if a in self.hosts} - holders
+        excluded = {a for a in self.operator if a in self.hosts} - holders | self.pools - self.taken
         used = {a for a in holders | self.infrastructure if a in self.hosts} - excluded
         assert self.space.excluded == len(excluded)
         assert self.space.used == len(used)
         assert self.space.free == len(self.hosts) - len(used) - len(excluded)
         assert self.space.used + self.space.free + self.space.excluded == self.network.size
+        assert self.space.at_once == len(set(self.hosts) - self.taken - self.quarantine.keys() - self.pools)
 
     @invariant()
     def each_class_is_known(self) -> None:
@@ -175,7 +191,7 @@ class AddressesOfASubnet(RuleBasedStateMachine):
         """From the bottom up; it knows nothing of quarantine, but that only makes it choose lower."""
         if self.network.bits == 32:
             taken = self.taken
-            free = [a for a in self.choosable if a not in taken and a not in self.quarantine]
+            free = [a for a in self.choosable if a not in taken | self.quarantine.keys() | self.pools]
             assert self.space.lowest_free(count) == (free[count - 1] if len(free) >= count else None)
 
 

@@ -181,6 +181,14 @@ def ranges_of(texts: Iterable[str]) -> tuple[Ranges, Ranges]:
     return tuple(runs[4]), tuple(runs[6])
 
 
+def without(ranges: Ranges, others: Ranges) -> Ranges:
+    """What is in the first only."""
+    runs = Runs(ranges)
+    for first, last in others:
+        runs.remove_range(first, last)
+    return tuple(runs)
+
+
 def format_ranges(family: int, ranges: Iterable[tuple[int, int]]) -> tuple[str, ...]:
     """`a` or `a..b` for each run."""
     shown = format_v4 if family == 4 else format_v6

@@ -84,8 +84,13 @@ def may_have(pool: Pool, wanted: Wanted) -> bool:
 
 
 def remark_adopted(segment: Segment, wanted: Wanted, family: int, address: int, warnings: list[str]) -> None:
-    """A running port has an address of a pool that is for others: that stays so, and is said."""
+    """A running port has an address of a pool that is for others, or not of the one it is to be from: that stays so,
+    and is said.
+    """
     pool = segment.pools.at(family, address)
+    named = wanted.annotations.get(IP_POOL, "")
+    shown = format_v4(address) if family == 4 else format_v6(address)
     if pool is not None and not may_have(pool, wanted):
-        shown = format_v4(address) if family == 4 else format_v6(address)
         warnings.append(f"{shown}, which port {wanted.name} has, is of IPPool {pool.title}, which is for {pool.whom}")
+    elif named and (pool is None or pool.title != named):
+        warnings.append(f"{shown}, which port {wanted.name} has, is not of IPPool {named}")

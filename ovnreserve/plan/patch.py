@@ -23,8 +23,8 @@ class Patch(NamedTuple):
     annotations: dict[str, str | None]
     version: str = ""
     wanted: Wanted | None = None
-    reserved: bool | None = None
     spec: Mapping[str, Any] = MappingProxyType({})
+    reserved: bool | None = None
 
 
 def merged(old: dict[str, str], changes: dict[str, str | None]) -> dict[str, str]:

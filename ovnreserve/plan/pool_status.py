@@ -70,4 +70,6 @@ def remark(pool: Pool, before: PoolStatus | None, now: PoolStatus) -> Event | No
     """What is worth the journal of the change from one look to the next."""
     if now.reason in _TROUBLE and (before is None or before[2:] != now[2:]):
         return Event("Warning", now.reason, pool.name, now.message)
+    if before is not None and before.reason in _TROUBLE and now.ready:
+        return Event("Normal", now.reason, pool.name, f"not so any more: {before.message}")
     return None

@@ -7,10 +7,13 @@ say, and an address that both have counts as the first one's by name.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
-from ovnreserve.model.pool import Pool
+from ovnreserve.model.pool import Pool, Ranges
 from ovnreserve.model.resource import State
 from ovnreserve.model.runs import Runs
+
+NO_RANGES: Final[tuple[Ranges, Ranges]] = ((), ())
 
 
 class Pools:
@@ -19,7 +22,7 @@ class Pools:
         self._bound: dict[str, set[str]] = {}
         """The names of a namespace's pools."""
         self._each: dict[str, dict[int, Runs]] = {}
-        """The addresses of each pool in force, by family."""
+        """The addresses of each pool that is or was in force, by family."""
         self._runs = {4: Runs(), 6: Runs()}
 
     def __iter__(self) -> Iterator[Pool]:
@@ -37,19 +40,30 @@ class Pools:
         """The addresses of all pools in force. Not to be changed."""
         return self._runs[family]
 
+    def ranges(self, name: str) -> tuple[Ranges, Ranges]:
+        """The addresses of a pool in force, of IPv4 and of IPv6; none of any other."""
+        pool = self._pools.get(name)
+        return (pool.v4, pool.v6) if pool is not None and pool.live else NO_RANGES
+
     def put(self, pool: Pool) -> None:
-        """Take a pool, in the place of the one of its name. Costs what all pools of the switch have of runs."""
-        self._forget(pool.name)
+        """Take a pool, in the place of the one of its name. If its addresses differ, costs what all pools of the switch
+        have of runs.
+        """
+        before = self.ranges(pool.name)
+        self._unbind(pool.name)
         self._pools[pool.name] = pool
-        if pool.live:
-            self._each[pool.name] = {4: Runs(pool.v4), 6: Runs(pool.v6)}
+        now = self.ranges(pool.name)
+        if now != before:
+            self._each[pool.name] = {4: Runs(now[0]), 6: Runs(now[1])}
+            self._renew()
         for namespace in pool.namespaces:
             self._bound.setdefault(namespace, set()).add(pool.name)
-        self._renew()
 
     def remove(self, name: str) -> None:
-        self._forget(name)
-        self._renew()
+        self._unbind(name)
+        self._pools.pop(name, None)
+        if self._each.pop(name, None) is not None:
+            self._renew()
 
     def acknowledge(self, pool: Pool) -> None:
         """Only its state changed, and it stays in force."""
@@ -73,9 +87,8 @@ class Pools:
                 for begin, end in self._each[other][family].runs_in(first, last):
                     yield self._pools[other], begin, end
 
-    def _forget(self, name: str) -> None:
-        pool = self._pools.pop(name, None)
-        self._each.pop(name, None)
+    def _unbind(self, name: str) -> None:
+        pool = self._pools.get(name)
         for namespace in pool.namespaces if pool is not None else ():
             self._bound[namespace].discard(name)
             if not self._bound[namespace]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ovnreserve.model.addresses import format_v4, format_v6
 from ovnreserve.model.errors import AlreadyExists, Conflict, FieldError, Invalid
-from ovnreserve.model.pool import Pool, Ranges, WantedPool, format_ranges, pool_name, read_pool, read_range
+from ovnreserve.model.pool import Pool, Ranges, WantedPool, format_ranges, pool_name, read_pool, read_range, without
 from ovnreserve.model.resource import State
 from ovnreserve.model.runs import Runs
 from ovnreserve.model.steps import MembersUnchanged, PutRecord, Step, UpdateRecord, WriteExcludes
@@ -111,11 +111,11 @@ def _change(
         fit = fitted(segment, wanted)
         _check_fit(wanted, fit)
         v4, v6, clipped = fit.v4, fit.v6, fit.clipped
-        found = list(_users(world, segment, _without(pool.v4, v4), _without(pool.v6, v6), ports=False))
+        found = list(_users(world, segment, without(pool.v4, v4), without(pool.v6, v6), ports=False))
         if found:
             raise _conflict(pool.title, "spec.ips", f"addresses that are to leave the pool are {_in_use(found)}")
         changed = pool.with_(v4=v4, v6=v6)
-        steps, events, warnings = excluding(world, segment, changed, _without(v4, pool.v4), context)
+        steps, events, warnings = excluding(world, segment, changed, without(v4, pool.v4), context)
         said.append(f"ips {', '.join(wanted.ips)}, were {', '.join(pool.ips)}")
     if wanted.namespaces != pool.namespaces:
         said.append(f"namespaces {', '.join(wanted.namespaces) or 'none'}, were {', '.join(pool.namespaces) or 'none'}")
@@ -205,13 +205,6 @@ def _check_fit(wanted: WantedPool, fit: Fit) -> None:
         raise Invalid.because(wanted.title, fit.errors, "IPPool")
     for field, what in fit.taken:
         raise _conflict(wanted.title, field, what)
-
-
-def _without(ranges: Ranges, others: Ranges) -> Ranges:
-    runs = Runs(ranges)
-    for first, last in others:
-        runs.remove_range(first, last)
-    return tuple(runs)
 
 
 def misfit_of(world: World, segment: Segment | None, pool: Pool) -> str:

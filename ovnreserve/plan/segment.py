@@ -12,12 +12,12 @@ from typing import Any, Final
 from ovnreserve.model import exclude_ips
 from ovnreserve.model.addresses import Cidr
 from ovnreserve.model.exclude_ips import Parsed, TokenRuns
-from ovnreserve.model.pool import Pool, Ranges
+from ovnreserve.model.pool import Pool, Ranges, without
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.runs import Runs
 from ovnreserve.model.topology import Port, Switch
 from ovnreserve.plan.holdings import Claims
-from ovnreserve.plan.pooled import Pools
+from ovnreserve.plan.pooled import NO_RANGES, Pools
 from ovnreserve.plan.space import Space
 
 FEW_PORTS: Final = 1000
@@ -256,31 +256,33 @@ class Segment:
                 self.excluded.remove(r.v4)
 
     def put_pool(self, pool: Pool) -> None:
-        """Exclude a pool's addresses, and of the one that it takes the place of only those that are reserved."""
-        before = self._live_v4(pool.name)
+        """Exclude a pool's addresses, and of the one that it takes the place of only those that are reserved. Costs
+        what differs between the two.
+        """
+        before = self.pools.ranges(pool.name)
         self.pools.put(pool)
-        self._repool(before, self._live_v4(pool.name))
+        self._repool(before, self.pools.ranges(pool.name))
 
     def remove_pool(self, name: str) -> None:
         """Exclude of a pool's addresses only those that are reserved."""
-        before = self._live_v4(name)
+        before = self.pools.ranges(name)
         self.pools.remove(name)
-        self._repool(before, ())
+        self._repool(before, NO_RANGES)
 
-    def _live_v4(self, name: str) -> Ranges:
-        pool = self.pools.get(name)
-        return pool.v4 if pool is not None and pool.live else ()
-
-    def _repool(self, before: Ranges, now: Ranges) -> None:
-        """Bring what is excluded up to date: a pool had the addresses `before`, and has these now."""
-        pooled = self.pools.runs(4)
-        for first, last in before:
+    def _repool(self, before: tuple[Ranges, Ranges], now: tuple[Ranges, Ranges]) -> None:
+        """Bring what is excluded and what is not to be chosen up to date: a pool had the addresses `before`, and has
+        these now.
+        """
+        if before == now:
+            return
+        gone = without(before[0], now[0])
+        for first, last in gone:
             self.excluded.remove_range(first, last)
-            for run in pooled.runs_in(first, last):
+            for run in self.pools.runs(4).runs_in(first, last):
                 self.excluded.add_range(*run)
-            for address in self.holders_in(4, ((first, last),), ports=False):
-                self.excluded.add(address)
-        for run in now:
+        for address in self.holders_in(4, gone, ports=False):
+            self.excluded.add(address)
+        for run in without(now[0], before[0]):
             self.excluded.add_range(*run)
         self.withheld = {address for address in self.withheld if self.is_ours(address)}
         for address in self.withheld:
