@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from builders import Cloud, contents
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovnreserve.model.documents import Condition, timestamp
@@ -209,6 +209,7 @@ def test_what_stands_in_front_of_our_part_is_said(site: Site) -> None:
         ("10.0.0.4/30 10.0.0.9", '"10.0.0.4/30", character 1 of'),
         ("10.0.0.5..  foo 10.0.0.9", '"foo", character 13 of'),
         ("10.0.0.5,\n10.0.0.6", '",", character 9 of'),
+        ("10.0.0.5 " + 500 * "x", f'"{60 * "x"}", character 10 of'),
     ],
 )
 def test_wherever_it_stops_is_named(site: Site, text: str, where: str) -> None:
@@ -216,6 +217,7 @@ def test_wherever_it_stops_is_named(site: Site, text: str, where: str) -> None:
     [found] = site.found()
     assert f"at {where}" in found.message
     assert found.message.isprintable()
+    assert len(found.message) < 600
 
 
 @pytest.mark.parametrize("text", ["10.0.0.5 10.1.0.6", "10.0.0.9..10.0.0.7", "// nothing", ""])
@@ -266,6 +268,7 @@ _PORT = st.fixed_dictionaries({
 })  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(_PORT, st.booleans()), max_size=12), st.integers(1, 3))
 def test_whatever_ports_do_looking_at_what_changed_finds_what_looking_at_all_does(
     changes: list[tuple[dict[str, Any], bool]], every: int

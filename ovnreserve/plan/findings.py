@@ -95,7 +95,7 @@ def bad_excludes(segment: Segment) -> Finding | None:
         "BadExcludeIPs",
         f"ovn-northd cannot read other_config:exclude_ips of logical switch {switch.name} at {where}, character "
         f"{position} of the operator's part, and ignores all of it from there on: "
-        f'"{shown(parsed.ignored, _QUOTED)}" ({parsed.error}); {front}',
+        f'"{shown(parsed.ignored, _QUOTED)}" ({shown(parsed.error or "", 2 * _QUOTED)}); {front}',
     )
 
 
