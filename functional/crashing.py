@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+sys.path.insert(0, str(Path(__file__).parent.parent))  # this tree's program, whichever is installed
+
 from ovnreserve import daemon
 from ovnreserve.engine import points
 
