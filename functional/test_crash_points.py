@@ -8,6 +8,7 @@ answered holds, ledger, records, exclude_ips and the API agree, and nothing of o
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 THEIRS = "10.16.0.5..10.16.0.9 // theirs"
 NAME = "pod-1.default"
+POOLED = "10.16.0.3..10.16.0.4"
 MAC = "0a:00:00:00:00:01"
 BLOCK = ("--squatters", "block")
 BATCH = (Point.PLANNED, Point.INTENDED, Point.SENT, Point.COMMITTED)
@@ -74,6 +76,19 @@ class Stage(Site):
     def delete(self) -> None:
         item = {"kind": "IP", "metadata": {"name": NAME}}
         self._answered(lambda: self.bulk("delete", [item])[0])
+
+    def pool_document(self) -> dict[str, Any]:
+        spec = {"subnet": self.net, "ips": [POOLED], "namespaces": ["red"]}
+        return {"apiVersion": "kubeovn.io/v1", "kind": "IPPool", "metadata": {"name": "pool"}, "spec": spec}
+
+    def make_pool(self) -> None:
+        with contextlib.suppress(CommandError):  # it died before it answered
+            answer = self.apply(self.pool_document())
+            assert answer.result == "created", answer.status
+
+    def delete_pool(self) -> None:
+        with contextlib.suppress(CommandError):
+            self.bulk("delete", [self.pool_document()])
 
     def _answered(self, act: Callable[[], Answer]) -> None:
         try:
@@ -173,6 +188,28 @@ def labelled_or_not(stage: Stage) -> None:
     assert ip is not None
     if stage.interrupted:
         assert ip["metadata"]["labels"]["color"] == "blue"
+
+
+def pooled_in_the_end(stage: Stage) -> None:
+    """Whatever became of the pool, it can be had; it excludes all of it but the address that is in use, and is not
+    renumbered; and it can be let go.
+    """
+    assert stage.apply(stage.pool_document()).result in ("created", "unchanged")
+    stage.nb("--wait=sb", "sync")
+    assert stage.dynamic_addresses("lucky") == stage.seen
+    assert stage.exclude_ips(stage.net) == f"10.16.0.4 {THEIRS}"
+    stage.nb("lsp-del", "lucky")
+    wait_until(lambda: stage.exclude_ips(stage.net) == f"{POOLED} {THEIRS}", what="excluded")
+    unpooled_in_the_end(stage)
+
+
+def unpooled_in_the_end(stage: Stage) -> None:
+    """What was begun of the pool's release is finished, and what was not is done now."""
+    if stage.pools():
+        stage.delete_pool()
+        wait_until(lambda: not stage.pools(), 20, what="the pool is gone")
+    assert stage.exclude_ips(stage.net) == THEIRS
+    assert "ippool/pool" not in stage.nb("--columns=external_ids", "list", "dns")
 
 
 def written_again(stage: Stage) -> None:
@@ -298,6 +335,16 @@ SCENARIOS = {
     ),
     "write a record again": Scenario(
         Stage.have, lambda s: s.nb("destroy", "dns", s.records()[NAME]["_uuid"]), ("PutRecord",), written_again
+    ),
+    "make a pool": Scenario(
+        lambda s: s.dynamic("lucky"), Stage.make_pool, ("PutRecord", "WriteExcludes", "MembersUnchanged"),
+        pooled_in_the_end, ANSWERED, withholds=True,
+    ),
+    "release a pool, the first transaction": Scenario(
+        Stage.make_pool, Stage.delete_pool, ("UpdateRecord", "Barrier"), unpooled_in_the_end, withholds=True
+    ),
+    "release a pool, the second transaction": Scenario(
+        Stage.make_pool, Stage.delete_pool, ("DropRecord",), unpooled_in_the_end, withholds=True
     ),
     "write the ledger row again": Scenario(
         Stage.have, lambda s: s.nb("destroy", "dns", ledger_row(s)), ("PublishRevision",), ledger_row

@@ -134,6 +134,21 @@ def test_the_wide_table_of_subnets_counts_what_is_in_quarantine():
     assert row.split()[11:13] == ["3", "0"]
 
 
+def test_a_pool_is_shown_as_kube_ovn_does_and_its_namespaces_where_there_is_room() -> None:
+    pool = {
+        "apiVersion": "kubeovn.io/v1",
+        "kind": "IPPool",
+        "metadata": {"name": "pool-1"},
+        "spec": {"subnet": "lan", "namespaces": ["red"], "ips": ["10.0.0.9", "fd00::/64"]},
+        "status": {"v4UsingIPs": 1, "v4AvailableIPs": 0, "v6UsingIPs": 0, "v6AvailableIPs": (1 << 64) - 1},
+    }
+    header, row = render.table("IPPool", [pool]).split("\n")
+    assert header.split() == ["NAME", "SUBNET", "IPS", "V4USED", "V4AVAILABLE", "V6USED", "V6AVAILABLE"]
+    assert row.split() == ["pool-1", "lan", '["10.0.0.9","fd00::/64"]', "1", "0", "0", "18446744073709551615"]
+    assert render.table("IPPool", [pool], wide=True).split("\n")[1].split()[7] == '["red"]'
+    assert "  V6 Available IPs:  18446744073709551615" in render.describe(pool, [])
+
+
 def test_a_table_without_headers_and_with_kinds():
     assert render.table("IP", [IP], headers=False, full_names=True).startswith("ip.kubeovn.io/vm-1.default   10.16")
 
@@ -398,6 +413,8 @@ def test_a_duration_is_read_or_refused(text):
             [("IP", ["a", "b"]), ("Subnet", ["c"]), ("IP", ["d"])],
         ),
         (["ip,subnets"], [("IP", []), ("Subnet", [])]),
+        (["ippool,ip"], [("IPPool", []), ("IP", [])]),
+        (["ippools.kubeovn.io", "x"], [("IPPool", ["x"])]),
         (["subnets.v1.kubeovn.io", "x"], [("Subnet", ["x"])]),
     ],
 )
