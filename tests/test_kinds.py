@@ -44,7 +44,7 @@ def test_a_kind_that_nobody_knows_is_named_with_those_that_are_known(changed: di
     with pytest.raises(BadRequest) as caught:
         kinds.wanted_of({**DOCUMENT, **changed})
     assert caught.value.message.startswith(what)
-    assert caught.value.message.endswith("this is kind IP of kubeovn.io/v1 and kind IPPool of kubeovn.io/v1")
+    assert caught.value.message.endswith("StatefulSet of apps/v1, VirtualMachine of kubevirt.io/v1")
 
 
 def test_a_path_takes_its_own_kind_only() -> None:
@@ -60,11 +60,12 @@ def test_a_path_takes_its_own_kind_only() -> None:
         ({"metadata": {"name": "a"}}, "a"),
         ({"kind": "IP", "metadata": {"name": "a"}}, "a"),
         ({"kind": "IPPool", "metadata": {"name": "a"}}, "ippool/a"),
+        ({"kind": "StatefulSet", "metadata": {"name": "a"}}, "statefulset/default/a"),
+        ({"kind": "VirtualMachine", "metadata": {"name": "a", "namespace": "b"}}, "virtualmachine/b/a"),
     ],
 )
 def test_what_is_to_be_deleted_is_known_by_its_kind_and_name(item: dict[str, Any], name: str) -> None:
     assert kinds.request_of("delete", item) == Delete(name)
-    assert kinds.shown_as(name) == (item.get("kind", "IP"), "a")
 
 
 @pytest.mark.parametrize("kind", ["Subnet", []])

@@ -60,11 +60,11 @@ def wanted_of(item: Any, expected: Kind | None = None) -> AnyWanted:
     name = item.get("kind")
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None or item.get("apiVersion") != kind.api_version or expected not in (None, kind):
-        kinds = [expected] if expected is not None else list(KINDS.values())
-        known = " and ".join(f"kind {each.name} of {each.api_version}" for each in kinds)
-        raise BadRequest(
-            f"no resource for kind {brief(name)} in version {brief(item.get('apiVersion'))}: this is {known}"
-        )
+        known = ", ".join(f"{each.name} of {each.api_version}" for each in KINDS.values())
+        there = f"those that there are: {known}"
+        if expected is not None:
+            there = f"this is kind {expected.name} of {expected.api_version}"
+        raise BadRequest(f"no resource for kind {brief(name)} in version {brief(item.get('apiVersion'))}: {there}")
     return kind.read(item)
 
 

@@ -10,18 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_OTHERS = {
-    "ippool": "IPPool",
-    "ippools": "IPPool",
-    "statefulset": "StatefulSet",
-    "statefulsets": "StatefulSet",
-    "sts": "StatefulSet",
-    "virtualmachine": "VirtualMachine",
-    "virtualmachines": "VirtualMachine",
-    "vm": "VirtualMachine",
-    "ledger": "Ledger",
-}
-_NAMESPACED = ("StatefulSet", "VirtualMachine")
+_OTHERS = {"ledger": "Ledger", "database": "Database"}
 
 
 def query(about: str) -> str:
@@ -33,7 +22,7 @@ def query(about: str) -> str:
         raise CommandError("--for must be in resource/name form, such as ip/vm-1.default")
     kind = _OTHERS.get(word.lower()) or resources.find_kind(word).kind
     fields = {"kind": kind, "name": name}
-    if kind in _NAMESPACED and "/" in name:
+    if kind in resources.BY_KIND and resources.BY_KIND[kind].namespaced and "/" in name:
         fields["namespace"], _, fields["name"] = name.partition("/")
     selector = ",".join(f"involvedObject.{field}={value}" for field, value in fields.items())
     return f"fieldSelector={quote(selector)}"

@@ -42,6 +42,11 @@ class Options:
         self.about = ""  # get events --for
         self.at: float | None = None  # history --at, seconds since the epoch
         self.repair = False
+        self.namespace = ""
+        self.all_namespaces = False
+        self.overwrite = False
+        self.replicas: int | None = None
+        self.current_replicas: int | None = None
 
 
 def _text(value: str) -> str:
@@ -54,6 +59,12 @@ def _boolean(value: str) -> bool:
     if value in ("0", "f", "F", "FALSE", "false", "False"):
         return False
     raise ValueError(f'strconv.ParseBool: parsing "{value}": invalid syntax')
+
+
+def _replicas(value: str) -> int:
+    if not (value.isascii() and value.isdecimal() and len(value) <= 10):
+        raise ValueError("must be a whole number, 0 or more")
+    return int(value)
 
 
 def _barrier(value: str) -> str:
@@ -97,7 +108,9 @@ class Command:
 
 
 _FILENAME = Flag("filenames", "FILE", _text, "A file, a directory, or - for standard input; can be repeated.", "f")
+_NAMESPACE = Flag("namespace", "NAME", _text, "That of StatefulSets and VirtualMachines (default default).", "n")
 _APPLY = {
+    "namespace": _NAMESPACE,
     "filename": _FILENAME,
     "wait": Flag("barrier", "none|sb", _barrier, "sb: return once ovn-northd has seen it (default none)."),
     "timeout": Flag("timeout", "30s", durations.parse, "How long --wait=sb waits."),
@@ -121,6 +134,8 @@ COMMANDS = {
         "ip|ippool|subnet|statefulset|virtualmachine [NAME...] | ip/NAME... | events",
         "Show one or many resources.",
         {
+            "namespace": _NAMESPACE,
+            "all-namespaces": Flag("all_namespaces", "", _boolean, "Those of every namespace.", "A"),
             "for": Flag("about", "KIND/NAME", _text, "Only the events of that object, such as ip/vm-1.default."),
             "output": Flag("output", "yaml|json|wide|name", _text, "The format (default a table).", "o"),
             "selector": Flag("selector", "KEY=VALUE,...", _text, "Only those whose labels match.", "l"),
@@ -128,14 +143,37 @@ COMMANDS = {
         },
     ),
     "describe": Command(
-        "ip|ippool|subnet [NAME...] | ip/NAME...",
+        "ip|ippool|subnet|statefulset|virtualmachine [NAME...] | ip/NAME...",
         "Show resources in detail, with their conditions and events.",
-        {"selector": Flag("selector", "KEY=VALUE,...", _text, "Only those whose labels match.", "l")},
+        {
+            "namespace": _NAMESPACE,
+            "all-namespaces": Flag("all_namespaces", "", _boolean, "Those of every namespace.", "A"),
+            "selector": Flag("selector", "KEY=VALUE,...", _text, "Only those whose labels match.", "l"),
+        },
+    ),
+    "label": Command(
+        "ip NAME... KEY=VALUE... | ip/NAME... KEY-",
+        "Set and remove labels; ovn.kubernetes.io/ip_reserved=true reserves an IP, =false gives it back to its port.",
+        {
+            "namespace": _NAMESPACE,
+            "overwrite": Flag("overwrite", "", _boolean, "Change also labels that have another value."),
+            "selector": Flag("selector", "KEY=VALUE,...", _text, "All whose labels match, instead of names.", "l"),
+        },
+    ),
+    "scale": Command(
+        "statefulset NAME... --replicas=N | statefulset/NAME... --replicas=N",
+        "Tell how many pods a StatefulSet has: the IPs of ordinals beyond are not retained any more.",
+        {
+            "namespace": _NAMESPACE,
+            "replicas": Flag("replicas", "N", _replicas, "The new number."),
+            "current-replicas": Flag("current_replicas", "N", _replicas, "Scale only from this number."),
+        },
     ),
     "delete": Command(
-        "ip|ippool NAME... | ip/NAME... | -f FILE|-|DIR",
+        "ip|ippool|statefulset|virtualmachine NAME... | ip/NAME... | -f FILE|-|DIR",
         "Release addresses and delete the resources.",
         {
+            "namespace": _NAMESPACE,
             "filename": _FILENAME,
             "wait": Flag("wait", "", _boolean, "Return once they are gone (default true; --wait=false)."),
             "timeout": Flag("timeout", "30s", durations.parse, "How long to wait for that (default a week)."),

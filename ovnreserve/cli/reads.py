@@ -62,6 +62,7 @@ def _show(alone: dict[str, Any] | None, found: Found, options: Options, report: 
                 wide=options.output == "wide",
                 headers=not options.no_headers,
                 full_names=full_names,
+                namespaces=options.all_namespaces and kind.namespaced,
             )
             for kind, some in found
             if some
@@ -76,7 +77,7 @@ def describe(options: Options, client: Client, report: Report) -> None:
     for kind, items in found:
         for item in items:
             name = str(resources.metadata(item).get("name") or "")
-            field = quote(f"involvedObject.kind={kind.kind},involvedObject.name={name}")
+            field = quote(f"involvedObject.kind={kind.kind},involvedObject.name={name}{_of_namespace(item)}")
             told = _items(client, f"{resources.EVENT.path()}?fieldSelector={field}", "Event")
             about = [e for e in told if resources.section(e, "involvedObject").get("kind") in (kind.kind, None)]
             report.say(("\n\n" if described else "") + render.describe(item, about))
@@ -93,7 +94,7 @@ def _find(options: Options, client: Client) -> tuple[Found, list[StatusError]]:
         raise UsageError("Required resource not specified.", options.command)
     found: Found = []
     missing: list[StatusError] = []
-    targets = resources.targets(options.arguments)
+    targets = resources.targets(options.arguments, options.namespace)
     if options.about and any(kind is not resources.EVENT for kind, _ in targets):
         raise CommandError("--for is for events only")
     for kind, names in targets:
@@ -104,7 +105,8 @@ def _find(options: Options, client: Client) -> tuple[Found, list[StatusError]]:
             continue
         if not names:
             query = f"?labelSelector={quote(options.selector)}" if options.selector else ""
-            found.append((kind, _items(client, kind.path() + query, kind.kind)))
+            namespace = "" if options.all_namespaces else options.namespace or resources.DEFAULT_NAMESPACE
+            found.append((kind, _items(client, kind.path(namespace=namespace) + query, kind.kind)))
             continue
         items = []
         for name in names:
@@ -123,6 +125,11 @@ def _events(options: Options, names: list[str], client: Client) -> list[dict[str
     labels = f"labelSelector={quote(options.selector)}" if options.selector else ""
     query = "&".join(filter(None, (events.query(options.about), labels)))
     return events.in_order(_items(client, f"{resources.EVENT.path()}?{query}".removesuffix("?"), "Event"))
+
+
+def _of_namespace(item: dict[str, Any]) -> str:
+    namespace = resources.metadata(item).get("namespace")
+    return f",involvedObject.namespace={namespace}" if namespace else ""
 
 
 def _names_one(options: Options) -> bool:

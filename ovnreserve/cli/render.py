@@ -45,6 +45,13 @@ _COLUMNS = {
         ("V6AVAILABLE", "status.v6availableIPs"),
         ("EXCLUDEIPS", "spec.excludeIps"),
     ),
+    "StatefulSet": (
+        ("NAME", "@name"),
+        ("REPLICAS", "spec.replicas"),
+        ("RETAINED", "status.retainedIPs"),
+        ("AGE", "@age"),
+    ),
+    "VirtualMachine": (("NAME", "@name"), ("RETAINED", "status.retainedIPs"), ("AGE", "@age")),
     "Event": (
         ("LAST SEEN", "@last"),
         ("TYPE", "type"),
@@ -67,6 +74,8 @@ _WIDE = {
         ("V6QUARANTINED", "status.v6quarantinedIPs"),
         ("AGE", "@age"),
     ),
+    "StatefulSet": (("ORDINALS", "spec.ordinals"),),
+    "VirtualMachine": (),
     "Event": (
         ("ACTOR", "@actor"),
         ("SOURCE", "source.component"),
@@ -86,9 +95,12 @@ def table(
     wide: bool = False,
     headers: bool = True,
     full_names: bool = False,
+    namespaces: bool = False,
 ) -> str:
     """The table of objects of one kind, without a final newline."""
     columns = _COLUMNS[kind] + (_WIDE[kind] if wide else ())
+    if namespaces:
+        columns = (("NAMESPACE", "metadata.namespace"), *columns)
     rows = [tuple(title for title, _ in columns)] if headers else []
     for item in items:
         name = resources.full_name(item) if full_names else str(resources.metadata(item).get("name") or "")

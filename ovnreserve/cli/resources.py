@@ -11,42 +11,59 @@ if TYPE_CHECKING:
 
 GROUP = "kubeovn.io"
 RESERVED = "ovn.kubernetes.io/ip_reserved"
+DEFAULT_NAMESPACE = "default"
 
 
 class Kind:
-    """One kind of resource: `IP`, `ip`, `ips` of the group, or of Kubernetes' own if it has none."""
+    """One kind of resource: `IP`, `ip`, `ips` of the group, or of Kubernetes' own if it has none.
 
-    __slots__ = ("group", "kind", "plural", "short", "singular")
+    Where one of a namespaced kind is meant, `namespace/name` stands for its name.
+    """
 
-    def __init__(self, kind: str, singular: str, plural: str, group: str = GROUP, short: str = "") -> None:
+    __slots__ = ("group", "kind", "namespaced", "plural", "short", "singular")
+
+    def __init__(
+        self,
+        kind: str,
+        singular: str,
+        plural: str,
+        *,
+        group: str = GROUP,
+        short: tuple[str, ...] = (),
+        namespaced: bool = False,
+    ) -> None:
         self.kind = kind
         self.singular = singular
         self.plural = plural
         self.group = group
         self.short = short
+        self.namespaced = namespaced
 
-    def path(self, name: str = "") -> str:
-        """Where the API has all of them, or the one of that name."""
-        base = f"/apis/{self.group}/v1/{self.plural}" if self.group else f"/api/v1/{self.plural}"
-        return f"{base}/{quote(name)}" if name else base
+    def path(self, name: str = "", namespace: str = "") -> str:
+        """Where the API has all of them, those of a namespace, or the one of that name."""
+        base = f"/apis/{self.group}/v1" if self.group else "/api/v1"
+        if self.namespaced and "/" in name:
+            namespace, _, name = name.partition("/")
+        if self.namespaced and namespace:
+            base += f"/namespaces/{quote(namespace)}"
+        return f"{base}/{self.plural}/{quote(name)}" if name else f"{base}/{self.plural}"
 
     def words(self) -> tuple[str, ...]:
         if not self.group:
-            return (self.singular, self.plural, self.short)
-        return (
-            self.singular,
-            self.plural,
-            f"{self.singular}.{GROUP}",
-            f"{self.plural}.{GROUP}",
-            f"{self.plural}.v1.{GROUP}",
-        )
+            return (self.singular, self.plural, *self.short)
+        groups = (f"{word}.{self.group}" for word in (self.singular, self.plural, f"{self.plural}.v1"))
+        return (self.singular, self.plural, *self.short, *groups)
 
 
 IP = Kind("IP", "ip", "ips")
 SUBNET = Kind("Subnet", "subnet", "subnets")
-EVENT = Kind("Event", "event", "events", group="", short="ev")
 IP_POOL = Kind("IPPool", "ippool", "ippools")
-BY_KIND = {kind.kind: kind for kind in (IP, IP_POOL, SUBNET)}
+STATEFUL_SET = Kind("StatefulSet", "statefulset", "statefulsets", group="apps", short=("sts",), namespaced=True)
+VIRTUAL_MACHINE = Kind(
+    "VirtualMachine", "virtualmachine", "virtualmachines", group="kubevirt.io", short=("vm", "vms"), namespaced=True
+)
+EVENT = Kind("Event", "event", "events", group="", short=("ev",))
+BY_KIND = {kind.kind: kind for kind in (IP, IP_POOL, SUBNET, STATEFUL_SET, VIRTUAL_MACHINE)}
 _BY_WORD = {word: kind for kind in (*BY_KIND.values(), EVENT) for word in kind.words()}
 
 
@@ -58,8 +75,17 @@ def find_kind(word: str) -> Kind:
     return kind
 
 
-def targets(arguments: list[str]) -> list[tuple[Kind, list[str]]]:
-    """What `ip`, `ip,subnet`, `ip NAME NAME` or `ip/NAME subnet/NAME` mean; no names: all."""
+def targets(arguments: list[str], namespace: str = "") -> list[tuple[Kind, list[str]]]:
+    """What `ip`, `ip,subnet`, `ip NAME NAME` or `ip/NAME subnet/NAME` mean; no names: all. Names of a namespaced kind
+    are those of the namespace.
+    """
+    return [
+        (kind, [f"{namespace or DEFAULT_NAMESPACE}/{name}" if kind.namespaced else name for name in names])
+        for kind, names in _targets(arguments)
+    ]
+
+
+def _targets(arguments: list[str]) -> list[tuple[Kind, list[str]]]:
     if not any("/" in argument for argument in arguments):
         names = arguments[1:]
         if "" in names:
@@ -82,6 +108,20 @@ def targets(arguments: list[str]) -> list[tuple[Kind, list[str]]]:
         else:
             result.append((kind, [name]))
     return result
+
+
+def name_of(item: dict[str, Any]) -> str:
+    """The object's name, `namespace/name` if its kind has namespaces."""
+    name = str(metadata(item).get("name") or "")
+    kind = BY_KIND.get(str(item.get("kind")))
+    if kind is None or not kind.namespaced:
+        return name
+    return f"{metadata(item).get('namespace') or DEFAULT_NAMESPACE}/{name}"
+
+
+def bare(name: str) -> str:
+    """What of it is shown."""
+    return name.rpartition("/")[2]
 
 
 def full_name(item: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ from functools import partial
 
 from ovnreserve.cli.client import PATIENCE, Client
 from ovnreserve.cli.errors import CommandError, StatusError, UnreachableError, printable
-from ovnreserve.cli.resources import BY_KIND, metadata, section
+from ovnreserve.cli.resources import BY_KIND, metadata, name_of, section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -290,6 +290,6 @@ class Several(Client):
 def _fetch(member: Client, document: Item) -> Item | None:
     kind = BY_KIND.get(str(document.get("kind")))
     try:
-        return None if kind is None else member.get(kind.path(str(metadata(document).get("name") or "")))
+        return None if kind is None else member.get(kind.path(name_of(document)))
     except CommandError:
         return None

@@ -31,7 +31,7 @@ def wait(options: Options, client: Client, report: Report) -> None:
     """Wait for each object named, all within one --timeout."""
     if not options.arguments:
         raise UsageError("You must provide one or more resources by argument.", options.command)
-    named = [(kind, name) for kind, names in resources.targets(options.arguments) for name in names]
+    named = [(kind, name) for kind, names in resources.targets(options.arguments, options.namespace) for name in names]
     if not named:
         raise CommandError("resource(s) were provided, but no name was specified")
     wanted = _wanted(options.condition)
@@ -45,11 +45,11 @@ def wait(options: Options, client: Client, report: Report) -> None:
                 report.complain(error)
             continue
         if met:
-            report.say(f"{kind.singular}.{resources.GROUP}/{printable(name)} condition met")
+            report.say(f"{kind.singular}.{kind.group}/{printable(resources.bare(name))} condition met")
         elif allowed:
             report.complain(timed_out(kind, name))
         else:
-            report.complain(CommandError(f"condition not met for {kind.plural}/{name}"))
+            report.complain(CommandError(f"condition not met for {kind.plural}/{resources.bare(name)}"))
         report.flush()
 
 
@@ -85,7 +85,7 @@ def seconds(timeout: float) -> float:
 
 
 def timed_out(kind: Kind, name: str) -> CommandError:
-    return CommandError(f"timed out waiting for the condition on {kind.plural}/{name}")
+    return CommandError(f"timed out waiting for the condition on {kind.plural}/{resources.bare(name)}")
 
 
 def until_gone(client: Client, awaited: Iterable[Awaited], allowed: float, selector: str = "") -> list[Awaited]:
@@ -113,8 +113,9 @@ def _present(client: Client, awaited: list[Awaited], selector: str) -> list[Awai
     query = f"?labelSelector={quote(selector)}" if selector else ""
     for kind in {kind.kind: kind for kind, _, _ in awaited}.values():
         for item in client.get(kind.path() + query).get("items") or ():
-            metadata = resources.metadata(item)
-            present |= {(kind.kind, metadata.get("name"), uid) for uid in (metadata.get("uid"), None)}
+            named = {"kind": kind.kind, **item}
+            uid = resources.metadata(item).get("uid")
+            present |= {(kind.kind, resources.name_of(named), each) for each in (uid, None)}
     return [each for each in awaited if (each[0].kind, each[1], each[2]) in present]
 
 

@@ -25,7 +25,7 @@ def apply(options: Options, client: Client, report: Report) -> None:
         raise UsageError("must specify -f", options.command)
     if options.arguments:
         raise UsageError(f"Unexpected args: [{' '.join(options.arguments)}]", options.command)
-    documents = manifests.load(options.filenames)
+    documents = _placed(manifests.load(options.filenames), options)
     if not documents:
         raise CommandError(f"no objects passed to {options.command}")
     query = "?objects=false"  # only names are printed
@@ -81,7 +81,7 @@ def _delete(documents: list[tuple[str, Document]], options: Options, client: Cli
         report.say(f'{printable(resources.full_kind(gone))} "{printable(name)}" deleted')
         kind = resources.BY_KIND.get(str(gone.get("kind")))
         if kind is not None:
-            awaited.append((kind, name, resources.metadata(gone).get("uid")))
+            awaited.append((kind, resources.name_of(gone), resources.metadata(gone).get("uid")))
             labelled.add(resources.section(resources.metadata(gone), "labels").get(resources.RESERVED))
     report.flush()
     if options.wait:
@@ -99,17 +99,39 @@ def _condemned(options: Options) -> list[tuple[str, Document]]:
                 "when paths, URLs, or stdin is provided as resource input, you may not specify resource "
                 "arguments as well"
             )
-        return manifests.load(options.filenames)
+        return _placed(manifests.load(options.filenames), options)
     if not options.arguments:
         raise UsageError("You must provide one or more resources by argument or filename.", options.command)
     documents: list[tuple[str, Document]] = []
-    for kind, names in resources.targets(options.arguments):
+    for kind, names in resources.targets(options.arguments, options.namespace):
         if not names:
             raise CommandError("resource(s) were provided, but no name was specified")
         for name in names:
-            metadata = {"name": name}
-            documents.append(("", {"apiVersion": f"{resources.GROUP}/v1", "kind": kind.kind, "metadata": metadata}))
+            namespace, slash, _ = name.partition("/") if kind.namespaced else ("", "", "")
+            metadata = {"name": resources.bare(name), "namespace": namespace} if slash else {"name": name}
+            documents.append(("", {"apiVersion": f"{kind.group}/v1", "kind": kind.kind, "metadata": metadata}))
     return documents
+
+
+def _placed(documents: list[tuple[str, Document]], options: Options) -> list[tuple[str, Document]]:
+    """Documents of namespaced kinds, with --namespace where they say none themselves. Raises CommandError."""
+    for _, document in documents:
+        kind = resources.BY_KIND.get(str(document.get("kind")))
+        metadata = document.get("metadata")
+        if kind is None or not kind.namespaced or not options.namespace or not isinstance(metadata, dict):
+            continue
+        given = metadata.get("namespace")
+        if given not in (None, "", options.namespace):
+            raise CommandError(
+                f"the namespace from the provided object {_quoted(given)} does not match the namespace "
+                f"{_quoted(options.namespace)}. You must pass '--namespace={given}' to perform this operation."
+            )
+        metadata["namespace"] = options.namespace
+    return documents
+
+
+def _quoted(value: object) -> str:
+    return f'"{printable(str(value))}"'
 
 
 def _failures(results: list[tuple[str, Document, dict[str, Any]]]) -> int:

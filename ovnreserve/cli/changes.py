@@ -1,0 +1,116 @@
+"""`label` and `scale`: merge patches of what is there."""
+
+from __future__ import annotations
+
+from ovnreserve.cli import resources
+from ovnreserve.cli.client import quote
+from ovnreserve.cli.errors import CommandError, StatusError, UsageError, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ovnreserve.cli.client import Client
+    from ovnreserve.cli.flags import Options
+    from ovnreserve.cli.report import Report
+    from ovnreserve.cli.resources import Kind
+
+
+def label(options: Options, client: Client, report: Report) -> None:
+    """Each object has its own line: labeled, unlabeled where labels were only removed, or not labeled."""
+    named, wanted, removed = _labels(options)
+    for kind, names in resources.targets(named, options.namespace):
+        for name in names or _selected(kind, options, client):
+            try:
+                report.say(_label(kind, name, wanted, removed, options, client, report))
+            except StatusError as error:
+                report.complain(error)
+
+
+def _labels(options: Options) -> tuple[list[str], dict[str, str], list[str]]:
+    """(what to label, labels to set, labels to remove)."""
+    changes = [word for word in options.arguments if "=" in word or word.endswith("-")]
+    named = [word for word in options.arguments if word not in changes]
+    if not named:
+        raise UsageError("one or more resources must be specified as <resource> <name> or <resource>/<name>", "label")
+    if not changes:
+        raise UsageError("at least one label update is required", "label")
+    wanted: dict[str, str] = {}
+    for word in changes:
+        key, equals, value = word.partition("=")
+        if equals:
+            wanted[key] = value
+    removed = [word[:-1] for word in changes if "=" not in word]
+    for key in removed:
+        if key in wanted:
+            raise CommandError(f"can not both modify and remove label {key} in the same command")
+    return named, wanted, removed
+
+
+def _selected(kind: Kind, options: Options, client: Client) -> list[str]:
+    if not options.selector:
+        raise CommandError("resource(s) were provided, but no name was specified")
+    path = kind.path(namespace=options.namespace or resources.DEFAULT_NAMESPACE)
+    items = client.get(f"{path}?labelSelector={quote(options.selector)}").get("items") or ()
+    return [resources.name_of({"kind": kind.kind, **item}) for item in items]
+
+
+def _label(
+    kind: Kind,
+    name: str,
+    wanted: dict[str, str],
+    removed: list[str],
+    options: Options,
+    client: Client,
+    report: Report,
+) -> str:
+    """Do it, and return the line that says so."""
+    shown = f"{kind.singular}.{kind.group}/{printable(resources.bare(name))}"
+    there = resources.metadata(client.get(kind.path(name)))
+    labels: dict[str, Any] = resources.section(there, "labels")
+    if not options.overwrite:
+        for key, value in wanted.items():
+            if key in labels and labels[key] != value:
+                what = f"'{key}' already has a value ({labels[key]}), and --overwrite is false"
+                report.complain(CommandError(what))
+                return f"{shown} not labeled"
+    for key in removed:
+        if key not in labels:
+            report.say(f'label "{printable(key)}" not found.')
+    gone = [key for key in removed if key in labels]
+    changed = {key: value for key, value in wanted.items() if labels.get(key) != value}
+    if not gone and not changed:
+        return f"{shown} not labeled"
+    client.patch(kind.path(name), {"metadata": {"labels": {**changed, **dict.fromkeys(gone)}}})
+    return f"{shown} {'labeled' if changed else 'unlabeled'}"
+
+
+def scale(options: Options, client: Client, report: Report) -> None:
+    """Tell the daemon how many pods StatefulSets have."""
+    if options.replicas is None:
+        raise CommandError("--replicas=COUNT is required, and COUNT must be greater than or equal to 0")
+    if not options.arguments:
+        raise UsageError("one or more resources must be specified as <resource> <name> or <resource>/<name>", "scale")
+    for kind, names in resources.targets(options.arguments, options.namespace):
+        if kind is not resources.STATEFUL_SET:
+            raise CommandError(f"cannot scale {kind.plural}: only statefulsets have replicas")
+        if not names:
+            raise CommandError("resource(s) were provided, but no name was specified")
+        for name in names:
+            try:
+                _scale(kind, name, options, client)
+            except CommandError as error:
+                report.complain(error)
+            else:
+                report.say(f"{kind.singular}.{kind.group}/{printable(resources.bare(name))} scaled")
+
+
+def _scale(kind: Kind, name: str, options: Options, client: Client) -> None:
+    patch: dict[str, Any] = {"spec": {"replicas": options.replicas}}
+    if options.current_replicas is not None:
+        there = client.get(kind.path(name))
+        current = resources.section(there, "spec").get("replicas")
+        if current != options.current_replicas:
+            raise CommandError(f"Expected replicas to be {options.current_replicas}, was {current}")
+        patch["metadata"] = {"resourceVersion": resources.metadata(there).get("resourceVersion")}
+    client.patch(kind.path(name), patch)
