@@ -96,7 +96,7 @@ def own(servers: Servers, daemon: Daemon) -> Site:
 
 def test_a_pools_addresses_are_excluded_and_ovn_northd_gives_none_of_them_away(site):
     switch = site.switch("10.16.0.0/29")
-    assert apply(site, switch, "10.16.0.2..10.16.0.4").result == "created"
+    assert site.apply(document(switch, "10.16.0.2..10.16.0.4"), wait="sb").result == "created"
     assert site.exclude_ips(switch) == "10.16.0.2..10.16.0.4"
     assert site.dynamic_addresses(site.port(switch)).endswith(" 10.16.0.5")
 

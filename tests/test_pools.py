@@ -125,6 +125,14 @@ def test_a_record_rebuilds_the_pool() -> None:
     assert pool_of(pool_ids(made)) == made
 
 
+@pytest.mark.parametrize("ips", ["x", "10.0.0.9..10.0.0.5", ""])
+def test_a_record_whose_addresses_cannot_be_read_is_none(ips: str) -> None:
+    ids = pool_ids(pool(uuid_of(1), RANGE))
+    garbled = {**ids, "ovnreserve/record": ids["ovnreserve/record"].replace(f'"ips":["{RANGE}"]', f'"ips":["{ips}"]')}
+    assert garbled != ids
+    assert pool_of(garbled) is None
+
+
 # ---- what becomes of a document ------------------------------------------------------------------------------------
 
 

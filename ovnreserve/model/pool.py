@@ -242,6 +242,7 @@ def pool_of(ids: dict[str, str]) -> Pool | None:
         is_named = is_subdomain(title) and ids[NAME] == pool_name(title) and all(map(is_label, record.namespaces))
         if not (is_named and all(texts) and all(map(str.isprintable, texts))):
             return None
+        ranges_of(record.ips)  # what cannot be read again was never written by us
         v4, v6 = ranges_of(record.v4), ranges_of(record.v6)
         state = State.HELD if record.deleted is None else State.RELEASING
         return Pool(

@@ -221,8 +221,9 @@ def pooled_without(segment: Segment, excluded: Runs) -> Ranges:
     if segment.v4 is None:
         return ()
     lacking = Runs(segment.pools.runs(4).runs_in(*segment.v4.cidr.hosts))
-    for first, last in excluded:
-        lacking.remove_range(first, last)
+    for run in tuple(lacking):
+        for first, last in excluded.runs_in(*run):
+            lacking.remove_range(first, last)
     return tuple(lacking)
 
 
