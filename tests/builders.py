@@ -132,8 +132,11 @@ class Cloud:
         self.send()
         return self.look()
 
+    def new_uuid(self) -> str:
+        return uuid_of(next(self._numbers))
+
     def insert(self, table: str, **columns: Any) -> str:
-        uuid = uuid_of(next(self._numbers))
+        uuid = self.new_uuid()
         self.tables[table][uuid] = row_of(table, **columns)
         self.sync()
         return uuid
@@ -165,7 +168,7 @@ class Cloud:
         ids: dict[str, str] | None = None,
         **columns: Any,
     ) -> str:
-        uuid = uuid_of(next(self._numbers))
+        uuid = self.new_uuid()
         self.tables["Logical_Switch_Port"][uuid] = row_of(
             "Logical_Switch_Port", name=name, addresses=frozenset(addresses), dynamic_addresses=assigned,
             port_security=frozenset(security), external_ids=ids or {}, **columns,
@@ -226,9 +229,10 @@ class Cloud:
         return self.world.settled(self.world.segments[switch])
 
     def rebuilt(self) -> World:
-        """A world made of the same rows, resources and quarantine from scratch."""
+        """A world made of the same rows, resources, quarantine and what is withheld from scratch."""
         world = world_of(self.tables, self.world.resources())
         for uuid, segment in self.world.segments.items():
+            world.segments[uuid].withhold(frozenset(segment.withheld))
             for family, space in ((4, segment.v4), (6, segment.v6)):
                 for address, since in space.quarantined.items() if space is not None else ():
                     world.quarantine(uuid, family, address, since)
@@ -259,8 +263,9 @@ def contents(world: World) -> dict[str, Any]:
     segments = {uuid: _segment(world.settled(segment)) for uuid, segment in world.segments.items()}
     return copy.deepcopy({
         "segments": segments, "by_name": world.by_name, "ports": world.ports, "port_names": world.port_names,
-        "reservations": world.reservations, "pools": world.pools, "macs": world.macs, "switch_of": world._switch_of,
-        "dhcp": world._dhcp, "blockers": world.blockers,
+        "reservations": world.reservations, "owners": world.owners, "pools": world.pools, "macs": world.macs,
+        "switch_of": world._switch_of, "dhcp": world._dhcp, "blockers": world.blockers, "homes": world._homes,
+        "coverage": vars(world.coverage),
     })  # fmt: skip
 
 
