@@ -263,9 +263,9 @@ def contents(world: World) -> dict[str, Any]:
     segments = {uuid: _segment(world.settled(segment)) for uuid, segment in world.segments.items()}
     return copy.deepcopy({
         "segments": segments, "by_name": world.by_name, "ports": world.ports, "port_names": world.port_names,
-        "reservations": world.reservations, "owners": world.owners, "pools": world.pools, "macs": world.macs,
-        "switch_of": world._switch_of, "dhcp": world._dhcp, "blockers": world.blockers, "homes": world._homes,
-        "coverage": vars(world.coverage),
+        "reservations": world.reservations, "macs": world.macs, "switch_of": world._switch_of, "dhcp": world._dhcp,
+        "blockers": world.blockers, "owners": world.owners, "pools": world.pools, "homes": world._homes,
+        "whose": world.coverage._reservations, "covered": {name: world.coverage.of(name) for name in world.owners},
     })  # fmt: skip
 
 

@@ -11,14 +11,14 @@ look-ups, and the cost of a change does not grow with the number of ports.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from math import inf
 from typing import Any, NamedTuple
 
 from ovnreserve.model.addresses import Cidr, parse_cidr
-from ovnreserve.model.names import DEFAULT_PROVIDER, port_name
-from ovnreserve.model.owner import STATEFUL_SET, Owner, possible_owners
+from ovnreserve.model.names import DEFAULT_PROVIDER
+from ovnreserve.model.owner import Owner
 from ovnreserve.model.pace import Beat, no_beat, paced
 from ovnreserve.model.pool import Pool, pool_name
 from ovnreserve.model.reservation import Reservation
@@ -75,8 +75,6 @@ class World:
         """The reservations and pools of each switch, by its uuid, whether it is there or not."""
         self._switch_of: dict[str, str] = {}
         self.coverage = Coverage()
-        self._providers: dict[str, None] = {}
-        """Every provider, but for the default, that a switch has had."""
         self._dhcp: dict[str, int] = {}
         self._quarantines: set[str] = set()
         self._infrastructure: Infrastructure | None = None
@@ -289,10 +287,18 @@ class World:
             touched.names.update(segment.kept)
             touched.names.update(self._ports_of(segment))
             self._unreviewed.append(uuid)
+        renamed = switch.provider != segment.switch.provider
         segment.switch = switch
-        if switch.provider != DEFAULT_PROVIDER:
-            self._providers[switch.provider] = None
+        if renamed:
+            self._identify_again(row["ports"], touched)
         self.by_name.setdefault(switch.name, set()).add(uuid)
+
+    def _identify_again(self, ports: Iterable[str], touched: Touched) -> None:
+        """Who ports are for is read from their names with their switch's provider, which has changed."""
+        for port in (self.ports[uuid] for uuid in ports if uuid in self.ports):
+            touched.names.add(port.name)
+            if self.coverage.follows_ports:
+                self.coverage.add_port(port.name, self.identity(port))
 
     def _change_port(self, uuid: str, row: Mapping[str, Any] | None, touched: Touched) -> None:
         touched.names.update(self.blockers.get(uuid, ()))
@@ -327,8 +333,10 @@ class World:
             self._outdate()
 
     def _index(self, port: Port, sign: int) -> None:
-        if self.coverage:
-            (self.coverage.add_port if sign > 0 else self.coverage.remove_port)(port.name, self.identity(port))
+        if self.coverage.follows_ports and sign > 0:
+            self.coverage.add_port(port.name, self.identity(port))
+        elif self.coverage.follows_ports:
+            self.coverage.remove_port(port.name)
         segment = self.segments.get(port.switch or "")
         if segment is not None:
             (segment.add_port if sign > 0 else segment.remove_port)(port)
@@ -365,25 +373,10 @@ class World:
                 self._put_pool(r)
             case Owner():
                 self.owners[r.name] = r
-                if not self.coverage.knows(r.name):
-                    self.coverage.know(r.name, self._ports_of_owner(r))
-
-    def _ports_of_owner(self, owner: Owner) -> set[str]:
-        """The ports that are an owner's by their names. Looks them up, or looks at every port, whatever is less."""
-        pods = range(owner.end) if owner.kind == STATEFUL_SET else range(1)
-        if len(pods) > len(self.ports):
-            mine = (p.name for p in self.ports.values() if owner.name in possible_owners(*self.identity(p)[:2]))
-            return set(mine)
-        title, namespace = owner.title, owner.namespace
-        found = set()
-        for ordinal in pods:
-            pod = f"{title}-{ordinal}" if owner.kind == STATEFUL_SET else title
-            named = (port_name(pod, namespace, provider) for provider in (DEFAULT_PROVIDER, *self._providers))
-            for name in (*named, f"{namespace}_{pod}"):
-                port = self.port(name)
-                if port is not None and self.identity(port)[:2] == (pod, namespace):
-                    found.add(name)
-        return found
+                self.coverage.know(r.name)
+                if not self.coverage.follows_ports:
+                    ports = paced(self.ports.values(), self.beat)
+                    self.coverage.follow_ports((port.name, self.identity(port)) for port in ports)
 
     def _put_pool(self, pool: Pool) -> None:
         old = self.pools.get(pool.name)
@@ -431,7 +424,7 @@ class World:
 
     def _drop_reservation(self, r: Reservation, quarantined_at: float | None) -> None:
         discard(self._homes, r.switch, r.name)
-        self.coverage.remove_reservation(r, has_port=r.name in self.port_names)
+        self.coverage.remove_reservation(r)
         for port in r.blocked:
             discard(self.blockers, port, r.name)
         if r.live:
