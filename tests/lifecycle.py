@@ -128,7 +128,7 @@ class Database(Cloud):
 class Site:
     """One daemon, one database. `wrong` is what was found of our transactions so far."""
 
-    def __init__(self, *, keep_vm_ip: bool = False) -> None:
+    def __init__(self, *, keep_vm_ip: bool = False, block_squatters: bool = False) -> None:
         self.patch = pytest.MonkeyPatch()
         self.clock = Clock()
         for module in ENGINE:
@@ -142,7 +142,7 @@ class Site:
         self.asked: list[Request] = []
         """What has not been answered yet, and will not be by a daemon that was killed."""
         self.answers: list[tuple[Request, Answer]] = []
-        self._keep_vm_ip = keep_vm_ip
+        self.options = {"keep_vm_ip": keep_vm_ip, "block_squatters": block_squatters}
         self._thought: dict[str, str | None] | None = None
         self._start()
 
@@ -152,7 +152,7 @@ class Site:
         self.wire = Wire(self.tables)
         self.ledger = Ledger(Path(self._directory.name) / "ledger.db")
         self.engine = Engine(  # that all its switches went with the ledger row makes it nobody else's database
-            self.ledger, self.wire, keep_vm_ip=self._keep_vm_ip, random=Random(7), adopt_database=True
+            self.ledger, self.wire, random=Random(7), adopt_database=True, **self.options
         )
         self.engine.deliver = self._delivered
 
@@ -289,16 +289,21 @@ def foreign_changes(site: Site, batch: Batch, before: Tables, after: Tables) -> 
 
 
 def _changes_of_port(site: Site, batch: Batch, ours: set[str], old: Any, new: Any) -> Iterator[str]:
+    if old is not None and new is not None and {**old, "enabled": None} == {**new, "enabled": None}:
+        if not site.options["block_squatters"] or old["type"]:
+            yield f"port {old['name']} was disabled or enabled"
+        return
     if old is None or old["name"] not in ours:
         yield f"port was {old}, is {new}"
         return
     name = old["name"]
+    if new is None and any(work.name == name and plan.result == "deleted" for work, plan in batch.planned):
+        return  # somebody has asked for it, by the name of its IP
     known = site.world.reservations.get(name) or batch.before.get(name)
     if not isinstance(known, Reservation):
         yield f"port {name} of no reservation of ours was changed"
     elif new is None:
-        if known.state is not State.RELEASING:
-            yield f"port {name} was deleted"
+        yield f"port {name} was deleted"
     else:
         if {**old, "addresses": ()} != {**new, "addresses": ()}:
             yield f"port {name} was {old}, is {new}"
@@ -327,10 +332,9 @@ def _changes_of_switch(old: Any, new: Any, before: Tables) -> Iterator[str]:
     theirs = [_split(row)[1] for row in (old, new)]
     if theirs[0] != theirs[1]:
         yield f"the operator's exclude_ips of {name} was {theirs[0]!r}, is {theirs[1]!r}"
-    for row in (new,):
-        for column, key in (("other_config", EXCLUDE_IPS), ("external_ids", EXCLUDED_MARK)):
-            if row[column].get(key) == "":
-                yield f"switch {name} has an empty {key}"
+    for column, key in (("other_config", EXCLUDE_IPS), ("external_ids", EXCLUDED_MARK)):
+        if new[column].get(key) == "" != old[column].get(key):
+            yield f"switch {name} has an empty {key}"
 
 
 def _split(row: Any) -> tuple[str, str]:
@@ -594,9 +598,13 @@ def _published(site: Site) -> Iterator[str]:
         yield f"published are {sorted(ips)}, there are {sorted(world.reservations)}"
         return
     for name, (r, seen) in ips.items():
-        now = (world.reservations[name], judge(world, r), conflicts(world, r) if r.switch in world.segments else ())
-        if r.state is not State.RELEASING and (r, seen.bound, seen.conflicts) != now:
-            yield f"published of {name} is {(r, seen.bound, seen.conflicts)}, not {now}"
+        if r.state is State.RELEASING:
+            continue
+        rivals = conflicts(world, r) if r.switch in world.segments else ()
+        now = world.reservations[name], judge(world, r), [rival._replace(since=0.0) for rival in rivals]
+        then = r, seen.bound, [rival._replace(since=0.0) for rival in seen.conflicts]
+        if then != now:
+            yield f"published of {name} is {then}, not {now}"
 
 
 def rebuilt(site: Site) -> World:

@@ -22,6 +22,7 @@ from ovnreserve.model.errors import OutcomeUnknown
 from ovnreserve.model.ip import Wanted
 from ovnreserve.model.owner import WantedOwner, owner_name
 from ovnreserve.model.resource import KIND, KIND_LEDGER, RECORD
+from ovnreserve.model.topology import PROVIDER
 from ovnreserve.plan.owners import Scale
 from ovnreserve.plan.update import Patch
 
@@ -51,9 +52,9 @@ fourths = st.integers(1, 15)
 class LivesOfIPs(RuleBasedStateMachine):
     """`reserved` is what was reserved by label and acknowledged, and not deleted or given back since: uids by name."""
 
-    @initialize(keep_vm_ip=st.booleans(), excludes=st.sampled_from(["", "10.0.0.14", "10.0.0.2 bad"]))
-    def begin(self, keep_vm_ip: bool, excludes: str) -> None:
-        self.site = Site(keep_vm_ip=keep_vm_ip)
+    @initialize(keep_vm_ip=st.booleans(), block=st.booleans(), excludes=st.sampled_from(["", "10.0.0.14", "10.0.0.2 bad"]))
+    def begin(self, keep_vm_ip: bool, block: bool, excludes: str) -> None:
+        self.site = Site(keep_vm_ip=keep_vm_ip, block_squatters=block)
         self.reserved: dict[str, str] = {}
         for name, config in SUBNETS.items():
             self.site.database.switch(name, excludes=excludes or None, **config)
@@ -80,7 +81,7 @@ class LivesOfIPs(RuleBasedStateMachine):
         uuid = data.draw(st.sampled_from(sorted(rows)))
         return uuid, rows[uuid]
 
-    def _kept(self, data: st.DataObject) -> str | None:
+    def _kept(self, data: st.DataObject) -> str:
         """The name of an IP that is kept or a port's, or of one that is not there."""
         names = sorted({*self.site.world.reservations, *self.site.world.port_names, "vm-a.default", "web-0.default"})
         return data.draw(st.sampled_from(names))
@@ -106,24 +107,31 @@ class LivesOfIPs(RuleBasedStateMachine):
         )  # fmt: skip
 
     def _request(self, data: st.DataObject) -> Request:
-        kind = data.draw(st.sampled_from(["apply", "apply", "apply", "create", "delete", "label", "owner", "scale", "forget"]))
-        match kind:
-            case "apply":
-                return Apply(self._wanted(data))
-            case "create":
-                return Create(self._wanted(data))
-            case "delete":
-                return Delete(self._kept(data) or "")
-            case "label":
-                reserved = data.draw(st.sampled_from([True, True, False, None]))
-                return Patch(self._kept(data) or "", {"a": "b"} if reserved is None else {}, {}, reserved=reserved)
-            case "owner":
-                return Apply(self._owner(data))
-            case "scale":
-                name = owner_name("StatefulSet", data.draw(namespaces), "web")
-                return Scale(name, data.draw(numbers), data.draw(st.none() | numbers), {}, {})
-        wanted = self._owner(data)
-        return Delete(wanted.name)
+        kinds = [self._apply, self._apply, self._apply, self._create, self._delete, self._label, self._label]
+        return data.draw(st.sampled_from([*kinds, self._own, self._own, self._scale, self._forget]))(data)
+
+    def _apply(self, data: st.DataObject) -> Request:
+        return Apply(self._wanted(data))
+
+    def _create(self, data: st.DataObject) -> Request:
+        return Create(self._wanted(data))
+
+    def _delete(self, data: st.DataObject) -> Request:
+        return Delete(self._kept(data))
+
+    def _label(self, data: st.DataObject) -> Request:
+        reserved = data.draw(st.sampled_from([True, True, False, None]))
+        return Patch(self._kept(data), {"a": "b"} if reserved is None else {}, {}, reserved=reserved)
+
+    def _own(self, data: st.DataObject) -> Request:
+        return Apply(self._owner(data))
+
+    def _scale(self, data: st.DataObject) -> Request:
+        name = owner_name("StatefulSet", data.draw(namespaces), "web")
+        return Scale(name, data.draw(numbers), data.draw(st.none() | numbers), {}, {})
+
+    def _forget(self, data: st.DataObject) -> Request:
+        return Delete(self._owner(data).name)
 
     def _owner(self, data: st.DataObject) -> WantedOwner:
         kind = data.draw(st.sampled_from(["StatefulSet", "StatefulSet", "VirtualMachine"]))
@@ -133,14 +141,10 @@ class LivesOfIPs(RuleBasedStateMachine):
             start=data.draw(st.sampled_from([0, 0, 0, 1])) if kind == "StatefulSet" else 0,
         )  # fmt: skip
 
-    @rule(data=st.data(), count=st.sampled_from([1, 1, 1, 2, 4]))
-    def clients_ask(self, data: st.DataObject, count: int) -> None:
-        self.site.ask(*(self._request(data) for _ in range(count)))
-
     # ---- a CMS -------------------------------------------------------------------------------------------------------
 
-    @rule(data=st.data(), pod=pods, namespace=namespaces, subnet=subnets, up=st.booleans())
-    def a_port_comes(self, data: st.DataObject, pod: str, namespace: str, subnet: str, up: bool) -> None:
+    def _a_port_comes(self, data: st.DataObject) -> None:
+        pod, namespace, subnet = data.draw(pods), data.draw(namespaces), data.draw(subnets)
         switch = self._switch(subnet)
         suffix = ".net1.default.ovn" if subnet == "att" else ""
         names = [f"{pod}.{namespace}{suffix}"] * 5 + [f"{namespace}_{pod}", f"blue_{namespace}_{pod}", f"lsp-{pod}", pod]
@@ -153,7 +157,7 @@ class LivesOfIPs(RuleBasedStateMachine):
         ]))  # fmt: skip
         if name.startswith(("blue_", f"{namespace}_")):
             ids = {"namespace": namespace, "pod": "true"}
-        self.site.database.port(switch, name, *self._addresses(data), ids=ids, up=up)
+        self.site.database.port(switch, name, *self._addresses(data), ids=ids, up=data.draw(st.booleans()))
 
     def _addresses(self, data: st.DataObject) -> tuple[str, ...]:
         """As a CMS writes them."""
@@ -164,50 +168,51 @@ class LivesOfIPs(RuleBasedStateMachine):
             (f"{mac} fd00::99",), (mac,), ("unknown",), (f"{mac} {address}", f"{MACS[0]} 10.0.0.11"), (),
         ]))  # fmt: skip
 
-    @rule(data=st.data())
-    def a_port_goes(self, data: st.DataObject) -> None:
-        found = self._row(data, PORTS)
-        if found is not None and found[1]["type"] != "router":
+    def _workloads_port(self, data: st.DataObject) -> tuple[str, Any] | None:
+        rows = {uuid: row for uuid, row in self.site.tables[PORTS].items() if row["type"] != "router"}
+        uuid = data.draw(st.sampled_from(sorted(rows))) if rows else None
+        return None if uuid is None else (uuid, rows[uuid])
+
+    def _a_port_goes(self, data: st.DataObject) -> None:
+        found = self._workloads_port(data)
+        if found is not None:
             self.site.database.delete_port(found[0])
 
-    @rule(data=st.data())
-    def a_port_changes_its_addresses(self, data: st.DataObject) -> None:
-        found = self._row(data, PORTS)
-        if found is not None and found[1]["type"] != "router":
-            found[1]["addresses"] = frozenset(self._addresses(data))
-
-    @rule(data=st.data())
-    def a_port_comes_up(self, data: st.DataObject) -> None:
-        found = self._row(data, PORTS)
+    def _a_port_changes(self, data: st.DataObject) -> None:
+        found = self._workloads_port(data)
         if found is not None:
-            found[1]["up"] = True
+            what = data.draw(st.sampled_from(["addresses", "up", "enabled"]))
+            found[1][what] = {
+                "addresses": frozenset(self._addresses(data)), "up": True,
+                "enabled": data.draw(st.sampled_from([None, True, False])),
+            }[what]  # fmt: skip
 
     # ---- somebody ----------------------------------------------------------------------------------------------------
 
-    @rule(data=st.data(), text=st.sampled_from(TEXTS), how=st.sampled_from(["replace", "append", "prepend", "cut"]))
-    def exclude_ips_are_rewritten(self, data: st.DataObject, text: str, how: str) -> None:
+    def _exclude_ips_are_rewritten(self, data: st.DataObject) -> None:
         found = self._row(data, SWITCHES)
         if found is None:
             return
         config = dict(found[1]["other_config"])
-        value = config.get("exclude_ips", "")
-        new = {"replace": text, "append": f"{value} {text}", "prepend": f"{text} {value}", "cut": value[: len(value) // 2]}
-        config["exclude_ips"] = new[how]
+        value, text = config.get("exclude_ips", ""), data.draw(st.sampled_from(TEXTS))
+        config["exclude_ips"] = data.draw(
+            st.sampled_from([text, f"{value} {text}", f"{text} {value}", value[: len(value) // 2], ""])
+        )
         found[1]["other_config"] = config
 
-    @rule(data=st.data(), mark=st.sampled_from([None, "", "3 abc"]))
-    def the_mark_is_lost(self, data: st.DataObject, mark: str | None) -> None:
+    def _the_mark_is_lost(self, data: st.DataObject) -> None:
         found = self._row(data, SWITCHES)
         if found is not None:
+            mark = data.draw(st.sampled_from([None, "", "3 abc"]))
             ids = {key: value for key, value in found[1]["external_ids"].items() if key != "ovnreserve/excluded"}
             found[1]["external_ids"] = ids if mark is None else {**ids, "ovnreserve/excluded": mark}
 
-    @rule(data=st.data(), how=st.sampled_from(["delete", "garble", "copy"]))
-    def a_record_is_tampered_with(self, data: st.DataObject, how: str) -> None:
+    def _a_record_is_tampered_with(self, data: st.DataObject) -> None:
         found = self._row(data, "DNS")
         if found is None:
             return
         uuid, row = found
+        how = data.draw(st.sampled_from(["delete", "garble", "copy"]))
         if how == "delete":
             del self.site.tables["DNS"][uuid]
         elif how == "garble" and row["external_ids"].get(KIND) != KIND_LEDGER:
@@ -215,40 +220,79 @@ class LivesOfIPs(RuleBasedStateMachine):
         elif how == "copy" and row["external_ids"].get(KIND) != KIND_LEDGER:
             self.site.database.insert("DNS", external_ids=dict(row["external_ids"]))
 
-    @rule(data=st.data(), number=numbers)
-    def keys_of_somebody_else_change(self, data: st.DataObject, number: int) -> None:
+    def _keys_of_somebody_else_change(self, data: st.DataObject) -> None:
         found = self._row(data, SWITCHES)
         if found is not None:
-            found[1]["other_config"] = {**found[1]["other_config"], "mcast_snoop": str(number)}
-            found[1]["external_ids"] = {**found[1]["external_ids"], "neutron:revision": str(number)}
+            number = str(data.draw(numbers))
+            found[1]["other_config"] = {**found[1]["other_config"], "mcast_snoop": number}
+            found[1]["external_ids"] = {**found[1]["external_ids"], "neutron:revision": number}
 
-    @rule(subnet=subnets)
-    def a_switch_is_made_anew(self, subnet: str) -> None:
-        switch = self._switch(subnet)
-        if switch is not None:
-            row = self.site.tables[SWITCHES].pop(switch)
-            for port in row["ports"]:
-                del self.site.tables[PORTS][port]
-        self.site.database.switch(subnet, **SUBNETS[subnet])
-
-    @rule(subnet=subnets)
-    def a_switch_goes(self, subnet: str) -> None:
-        switch = self._switch(subnet)
+    def _a_switch_goes(self, data: st.DataObject) -> None:
+        switch = self._switch(data.draw(subnets))
         if switch is not None:
             for port in self.site.tables[SWITCHES].pop(switch)["ports"]:
                 del self.site.tables[PORTS][port]
 
-    @rule(data=st.data(), network=st.sampled_from(NETWORKS))
-    def a_subnet_changes(self, data: st.DataObject, network: str | None) -> None:
+    def _a_switch_is_made(self, data: st.DataObject) -> None:
+        """Also one in the place of another, at once."""
+        subnet = data.draw(subnets)
+        switch = self._switch(subnet)
+        if switch is not None:
+            for port in self.site.tables[SWITCHES].pop(switch)["ports"]:
+                del self.site.tables[PORTS][port]
+        self.site.database.switch(subnet, **SUBNETS[subnet])
+
+    def _a_subnet_changes(self, data: st.DataObject) -> None:
         found = self._row(data, SWITCHES)
         if found is not None:
+            network = data.draw(st.sampled_from(NETWORKS))
             config = {key: value for key, value in found[1]["other_config"].items() if key != "subnet"}
             found[1]["other_config"] = config if network is None else {**config, "subnet": network}
 
-    # ---- the daemon and the servers ----------------------------------------------------------------------------------
+    def _a_provider_changes(self, data: st.DataObject) -> None:
+        found = self._row(data, SWITCHES)
+        if found is not None:
+            ids = {key: value for key, value in found[1]["external_ids"].items() if key != PROVIDER}
+            provider = data.draw(st.sampled_from([None, "net1.default.ovn"]))
+            found[1]["external_ids"] = ids if provider is None else {**ids, PROVIDER: provider}
 
-    @rule()
-    def the_daemon_takes_a_turn(self) -> None:
+    def _happens(self, data: st.DataObject) -> None:
+        """Something at the database that is not of our doing."""
+        data.draw(st.sampled_from([
+            *[self._a_port_comes] * 5, *[self._a_port_goes] * 3, *[self._a_port_changes] * 3,
+            *[self._exclude_ips_are_rewritten] * 3, self._the_mark_is_lost, *[self._a_record_is_tampered_with] * 2,
+            self._keys_of_somebody_else_change, self._a_switch_goes, self._a_switch_is_made, self._a_subnet_changes,
+            self._a_provider_changes, *[lambda _data: self.site.northd_runs()] * 4,
+        ]))(data)  # fmt: skip
+
+    # ---- rules -------------------------------------------------------------------------------------------------------
+
+    @rule(data=st.data(), count=st.sampled_from([1, 1, 2, 4]))
+    def clients_ask(self, data: st.DataObject, count: int) -> None:
+        self.site.ask(*(self._request(data) for _ in range(count)))
+
+    @rule(data=st.data(), count=st.sampled_from([1, 1, 2, 4]))
+    def clients_ask_and_are_answered(self, data: st.DataObject, count: int) -> None:
+        self.site.ask(*(self._request(data) for _ in range(count)))
+        self.the_daemon_works()
+
+    @rule(data=st.data())
+    def something_happens(self, data: st.DataObject) -> None:
+        self._happens(data)
+
+    @rule(data=st.data(), ports=st.integers(1, 3))
+    def ports_come_and_get_their_addresses(self, data: st.DataObject, ports: int) -> None:
+        for _ in range(ports):
+            self._a_port_comes(data)
+        self.site.northd_runs()
+
+    @rule(data=st.data())
+    def the_daemon_works_while_something_happens(self, data: st.DataObject) -> None:
+        """Between its look and its commit."""
+        self._turn()
+        for _ in range(data.draw(st.sampled_from([1, 1, 2]))):
+            self._happens(data)
+        self._serve()
         self._turn()
 
     @rule()
@@ -257,14 +301,14 @@ class LivesOfIPs(RuleBasedStateMachine):
         self._serve()
         self._turn()
 
+    @rule()
+    def the_daemon_takes_a_turn(self) -> None:
+        self._turn()
+
     @precondition(lambda self: self.site.is_under_way)
     @rule()
     def the_server_takes_our_transaction(self) -> None:
         self._serve()
-
-    @rule()
-    def northd_runs(self) -> None:
-        self.site.northd_runs()
 
     @rule()
     def northd_looks(self) -> None:
