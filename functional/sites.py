@@ -108,10 +108,10 @@ class Site:
 
     def clean(self) -> None:
         """Release everything, and leave nothing in the northbound database but what the servers need."""
-        names = [ip["metadata"]["name"] for ip in self.ips()]
+        names = [*self.records()]  # also of what is retained
         if names:
             self.bulk("delete", [{"kind": "IP", "metadata": {"name": name}} for name in names])
-            wait_until(lambda: not self.ips(), what="every IP released")
+            wait_until(lambda: not self.records(), what="every IP released")
         self.nb(*itertools.chain.from_iterable(("--", "--all", "destroy", table) for table in _ROOTS))
         pools = self.pools()
         if pools:

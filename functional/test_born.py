@@ -343,6 +343,9 @@ def test_what_it_is_shown_as_can_be_applied(site: Site) -> None:
     site.port(site.switch(), f"{MAC} 10.16.0.7", name="web-0.default")
     ip = appears(site, "web-0.default")
     del ip["metadata"]["resourceVersion"]
+    assert site.apply(ip).result == "unchanged"  # it says that it is not reserved
+    assert appears(site, "web-0.default")["spec"] == ip["spec"]
+    del ip["metadata"]["labels"]
     assert site.apply(ip).result == "created"
     assert born(site) == {}
 
@@ -357,8 +360,8 @@ def test_a_port_that_is_left_alone_when_its_ip_is_released_has_one_of_its_own(si
     assert appears(site, answer.name)["spec"]["namespace"] == "other"
 
 
-@pytest.mark.parametrize("patch", [{"metadata": {"labels": {"a": "b"}}}, {"spec": {"nodeName": "n1"}}])
-def test_a_patch_of_it_is_refused(site: Site, patch: dict[str, Any]) -> None:
+@pytest.mark.parametrize("patch", [{"metadata": {"labels": {"a": "b"}}}, {"metadata": {"annotations": {"a": "b"}}}])
+def test_a_patch_of_it_that_would_have_to_be_stored_is_refused(site: Site, patch: dict[str, Any]) -> None:
     site.port(site.switch(), f"{MAC} 10.16.0.7", name="web-0.default")
     before = appears(site, "web-0.default")
     headers = {"content-type": "application/merge-patch+json"}
@@ -367,7 +370,7 @@ def test_a_patch_of_it_is_refused(site: Site, patch: dict[str, Any]) -> None:
     with contextlib.closing(connection):
         connection.sock.connect(site.daemon.client_environment["OVNRESERVE_SERVER"])
         connection.request("PATCH", "/apis/kubeovn.io/v1/ips/web-0.default", json.dumps(patch), headers)
-        assert connection.getresponse().status == 404
+        assert connection.getresponse().status == 422
     assert born(site) == {"web-0.default": before}
 
 

@@ -151,10 +151,10 @@ class NotFound(Refused):
     def resource(cls, name: str) -> NotFound:
         """Of what is known by that name: an IP, or `KIND/[NAMESPACE/]NAME`."""
         kind, slash, rest = name.partition("/")
-        if not slash:
+        plural = {kind.lower(): plural for kind, plural in PLURALS.items()}.get(kind)
+        if not slash or plural is None:
             return cls.of("ips", name)
-        plurals = {kind.lower(): plural for kind, plural in PLURALS.items()}
-        return cls.of(plurals.get(kind, kind), rest.rpartition("/")[2])
+        return cls.of(plural, rest.rpartition("/")[2])
 
 
 class MethodNotAllowed(Refused):

@@ -2,7 +2,7 @@
 
 Three kinds are kept, and all go the same way through both stores: reservations of IPs, the owners that say how long an
 IP is retained (`Owner`), and pools of addresses (`Pool`). A resource is known by its name everywhere: a reservation by
-its port's, the others by `KIND/...`, with a slash, which no name of an IP has.
+its port's, the others by `KIND/...`, with a slash, which no name of what is reserved has.
 
 States, and who moves them:
 
@@ -93,6 +93,9 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, **changes)
 
 
+_FACTS: Final = ("ippool/", "statefulset/", "virtualmachine/")
+
+
 def is_fact(name: str) -> bool:
-    """Is that the name of an owner or a pool, not of an IP?"""
-    return "/" in name
+    """Is that the name of an owner or a pool, not of an IP? (Names of ports that others have made may have slashes.)"""
+    return name.startswith(_FACTS)
