@@ -38,13 +38,20 @@ def recorded(draw: st.DrawFn) -> Reservation:
         mac=draw(macs), state=State.HELD if deleted is None else State.RELEASING, created=draw(times), deleted=deleted,
         resource_version=draw(st.integers(0, 1 << 60)), generation=draw(st.integers(0, 99)), labels=draw(maps),
         annotations=draw(maps), node_name=draw(lines), container_id=draw(lines), attach_ips=draw(lists),
-        attach_macs=draw(lists), attach_subnets=draw(lists),
+        attach_macs=draw(lists), attach_subnets=draw(lists), reserved=draw(st.booleans()),
     )  # fmt: skip
 
 
 @given(recorded())
 def test_a_record_rebuilds_the_reservation_that_it_was_made_of(r: Reservation) -> None:
     assert reservation_of(external_ids_of(r)) == r
+
+
+@given(recorded(), st.sampled_from(["default_web-0", "blue_default_web-0", "lsp-1", "UPPER", "é", "x" * 253]), lines)
+def test_so_does_that_of_a_port_that_its_cms_calls_otherwise(r: Reservation, name: str, namespace: str) -> None:
+    r = r.with_(name=name, namespace=namespace, pod_name=f"Pod of {name}")
+    assert reservation_of(external_ids_of(r)) == r
+    assert json.loads(external_ids_of(r)[RECORD])["port"] == name
 
 
 def test_what_was_intended_is_held_once_its_record_is_found() -> None:
@@ -97,6 +104,40 @@ def test_a_record_of_what_is_never_let_in_rebuilds_nothing(key: str, value: Any)
 def test_a_record_under_a_name_that_is_not_its_workloads_rebuilds_nothing(name: str) -> None:
     assert reservation_of({**IDS, NAME: name}) is None
     assert reservation_of({**IDS, NAME: "vm-1.default.net1.ovn"}) is not None
+
+
+def test_only_what_is_not_reserved_says_that_it_is_retained() -> None:
+    assert "retained" not in json.loads(IDS[RECORD])
+    ids = external_ids_of(reservation(uuid_of(1), reserved=False))
+    assert json.loads(ids[RECORD])["retained"] is True
+    found = reservation_of(ids)
+    assert found is not None
+    assert not found.reserved
+
+
+@pytest.mark.parametrize("value", [None, 0, "true", []])
+def test_whether_it_is_retained_is_told_by_a_boolean(value: Any) -> None:
+    assert reservation_of({**IDS, RECORD: json.dumps({**json.loads(IDS[RECORD]), "retained": value})}) is None
+
+
+PORT = external_ids_of(reservation(uuid_of(1), "default_web-0", pod_name="web-0", namespace="default"))
+
+
+@pytest.mark.parametrize(
+    ("ids", "change"),
+    [
+        ({NAME: "default_web-1"}, {}),  # the name of another
+        ({}, {"port": "default_web-1"}),
+        ({}, {"port": None}),  # it is not named after its pod
+        *(({NAME: name}, {"port": name}) for name in ("", "a b", "statefulset/default/web", "a\n", "x" * 254)),
+        ({}, {"pod": ""}),
+        ({}, {"pod": "web\n0"}),
+        ({}, {"ns": "a\x1bb"}),
+    ],
+)
+def test_a_record_of_a_port_says_its_name_and_whose_it_is(ids: dict[str, str], change: dict[str, Any]) -> None:
+    assert reservation_of(PORT) is not None
+    assert reservation_of({**PORT, **ids, RECORD: json.dumps({**json.loads(PORT[RECORD]), **change})}) is None
 
 
 @given(st.text(max_size=40))
