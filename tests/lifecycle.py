@@ -200,7 +200,7 @@ class Site:
         if sent is None or sent.result is not Outcome.PENDING:
             return
         before = snapshot(self.tables)
-        failed = execute(self.tables, sent.operations.operations, lambda: self.database.new_uuid())
+        failed = execute(self.tables, sent.operations.operations, self.database.new_uuid)
         if failed is not None:
             sent.culprit = sent.operations.blame[failed]
             sent.result = Outcome.REFUSED
@@ -256,7 +256,7 @@ def wrong_with(site: Site, batch: Batch, before: Tables, seen: Tables) -> list[s
     comment = next(o["comment"] for o in site.wire.transaction.operations.operations if o["op"] == "comment")  # type: ignore[union-attr]
     found = [
         *foreign_changes(site, batch, before, after),
-        *moved(site, batch, before, seen, after),
+        *moved(site, before, seen, after),
         *doubled(site, batch, seen, after),
         *unexcluded(site, batch, seen, after),
     ]
@@ -341,7 +341,7 @@ def _split(row: Any) -> tuple[str, str]:
     return exclude_ips.split(row["other_config"].get(EXCLUDE_IPS, ""), row["external_ids"].get(EXCLUDED_MARK))
 
 
-def moved(site: Site, batch: Batch, before: Tables, seen: Tables, after: Tables) -> Iterator[str]:
+def moved(site: Site, before: Tables, seen: Tables, after: Tables) -> Iterator[str]:
     """Running dynamic ports that would have stayed where they are, but for our transaction."""
     without, now = thoughts(before), thoughts(after)
     for uuid, row in before[PORTS].items():
@@ -404,8 +404,13 @@ def _ports_on(tables: Tables, switch: str) -> Iterator[Port]:
 
 
 def unexcluded(site: Site, batch: Batch, seen: Tables, after: Tables) -> Iterator[str]:
-    """Kept addresses that a switch whose exclude_ips we have written does not exclude, though nobody else runs there."""
+    """Kept addresses that a switch whose exclude_ips we have written does not exclude, though nobody else runs there.
+    Where there was nothing to write, somebody may just have rewritten it: that is repaired later.
+    """
+    new = {r.home for _work, plan in batch.planned if (r := plan.resource) is not None and r.state is State.INTENDED}
     for uuid in batch.excludes():
+        if not (_writes_excludes(site, uuid) or uuid in new):
+            continue
         row = after[SWITCHES].get(uuid)
         segment = site.world.segments.get(uuid)
         if row is None or segment is None:
@@ -420,6 +425,15 @@ def unexcluded(site: Site, batch: Batch, seen: Tables, after: Tables) -> Iterato
                 yield f"{shown} is not excluded"
             elif r.v4 in segment.withheld and not any(r.v4 in p.own()[1] for p in _ports_on(seen, uuid)):
                 yield f"{shown} is withheld for nobody"
+
+
+def _writes_excludes(site: Site, switch: str) -> bool:
+    sent = site.wire.transaction
+    is_it = [["_uuid", "==", ["uuid", switch]]]
+    return sent is not None and any(
+        o["op"] == "mutate" and o["where"] == is_it and o["mutations"][0][0] == "other_config"
+        for o in sent.operations.operations
+    )
 
 
 def _excluded_by_us(row: Any) -> set[int]:
@@ -510,7 +524,8 @@ def keeps(site: Site, pod_name: str, namespace: str, pod_type: str) -> bool:
         says.append(site.world.keep_vm_ip and not (machine and machine.state is State.RELEASING))
     if pod_type == "StatefulSet" or (not pod_type and stateful_set):
         gone = stateful_set is not None and stateful_set.state is State.RELEASING
-        says.append(not stateful_set or not found or (not gone and found[1] < stateful_set.start + stateful_set.replicas))
+        is_unknown = not stateful_set or not found
+        says.append(is_unknown or (not gone and found[1] < stateful_set.start + stateful_set.replicas))
     return any(says)
 
 
@@ -562,7 +577,7 @@ def _excluded(site: Site) -> Iterator[str]:
 
 
 def _counted(site: Site) -> Iterator[str]:
-    """used + available + excluded is the whole, address by address."""
+    """Used + available + excluded is the whole, address by address."""
     world = site.world
     for uuid, segment in world.segments.items():
         world.settled(segment)

@@ -87,6 +87,28 @@ def test_a_dynamic_port_that_is_up_on_the_reserved_addresses_is_pinned_to_them()
 # ---- what is left as it is -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("addresses", GIVEN, ids=str)
+def test_a_port_waits_while_somebody_elses_dynamic_port_runs_on_the_address(addresses: list[str]) -> None:
+    site = Site()
+    thief = site.cloud.port(site.switch, "thief", "dynamic", assigned=f"{MAC} 10.0.0.9")
+    site.port(*addresses)
+    verdict = site.verdict()
+    assert (verdict.status, verdict.reason, verdict.addresses) == (False, "HeldByAnother", None)
+    assert f"ovn-northd gave {MAC} 10.0.0.9 to port thief" in verdict.message
+    assert site.plan() == Plan("unchanged"), "a static address there would renumber it"
+    touched = site.cloud.delete_port(thief)
+    assert NAME in touched.names, "it is looked at again"
+    assert site.verdict().addresses == {FULL}
+
+
+def test_a_static_squatter_keeps_nobody_from_its_own_address() -> None:
+    site = Site()
+    site.cloud.port(site.switch, "squatter", f"{MAC} 10.0.0.9")
+    site.port("dynamic")
+    assert site.verdict().addresses == {FULL}
+
+
+
 @pytest.mark.parametrize(
     "addresses",
     [

@@ -1,4 +1,4 @@
-"""Owners: what is read of their documents, what their records rebuild, and what follows when they come, scale and go."""
+"""Owners: what is read of their documents, what their records rebuild, and what follows as they come, scale and go."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def test_the_same_again_changes_nothing() -> None:
 
 
 def test_to_create_what_there_is_already_is_refused() -> None:
-    with pytest.raises(AlreadyExists, match='statefulsets.apps "web" already exists'):
+    with pytest.raises(AlreadyExists, match=r'statefulsets\.apps "web" already exists'):
         plan_owner(world_with(owner()), wanted(), context(), create=True)
 
 

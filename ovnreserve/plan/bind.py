@@ -7,7 +7,11 @@ decide:
     the reserved ones                                               nothing to write          Bound
     `dynamic`, up on another address                                not touched               RunningElsewhere
     anything else                                                   not touched               AddressMismatch
+    what would be written, but ovn-northd gave the
+      IPv4 address to somebody else's dynamic port                  not touched yet           HeldByAnother
 
+The last can be where somebody had taken the address out of exclude_ips: a static address there would renumber that
+port, which runs on it. Once it leaves, the address is written.
 A port that has the reserved MAC and addresses and more besides is Bound: it does use the IP.
 Only the `dynamic` element is replaced, since `unknown` beside it is the operator's wish.
 """
@@ -48,7 +52,20 @@ def judge(world: World, r: Reservation) -> Verdict:
         return Verdict(False, "IdentityMismatch", f"port {r.name} has {contradicts}")
     if port.type:
         return Verdict(False, "NotAWorkload", f"port {r.name} is of type {port.type}")
-    return _judge_addresses(port, r)
+    verdict = _judge_addresses(port, r)
+    other = _running_on(world, r, port) if verdict.addresses is not None else None
+    if other is None:
+        return verdict
+    message = f"ovn-northd gave {other.dynamic_addresses} to port {other.name}: port {r.name} waits until that leaves"
+    return Verdict(False, "HeldByAnother", message)
+
+
+def _running_on(world: World, r: Reservation, own: Port) -> Port | None:
+    """The dynamic port of somebody else that runs on the IPv4 address. Of IPv6 ovn-northd compares none (facts)."""
+    segment = world.segments.get(r.switch)
+    holders = segment.port_addresses.get((4, r.v4), ()) if segment is not None and r.v4 is not None else ()
+    others = (world.ports[uuid] for uuid in sorted(holders) if uuid != own.uuid)
+    return next((other for other in others if other.assigned is not None and r.v4 in other.assigned.v4), None)
 
 
 def own_port(world: World, r: Reservation) -> Port | None:

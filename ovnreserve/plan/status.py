@@ -22,7 +22,9 @@ AWAITED = "awaited"
 UNKNOWN = "unknown"
 NOT_ENFORCEABLE = "not enforceable"
 
-_CANNOT_USE = frozenset({"WrongSubnet", "IdentityMismatch", "NotAWorkload", "AddressMismatch", "RunningElsewhere"})
+_CANNOT_USE = frozenset(
+    {"WrongSubnet", "IdentityMismatch", "NotAWorkload", "AddressMismatch", "RunningElsewhere", "HeldByAnother"}
+)
 """Why a port that is there cannot use the IP."""
 
 
