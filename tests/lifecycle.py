@@ -361,6 +361,10 @@ def moved(site: Site, before: Tables, seen: Tables, after: Tables) -> Iterator[s
         if now.get(uuid) is None and not row["up"]:
             site.counts["given another before it was up"] += 1
             continue
+        asks = next((e.v4 for e in map(parse_element, sorted(row["addresses"])) if e.dynamic), ())
+        if asks and asks == parse_element(now.get(uuid) or "").v4:
+            site.counts["got what it asks for"] += 1
+            continue
         if seen[PORTS].get(uuid) != row:
             site.counts["moved, changed since we looked"] += 1
             if seen[PORTS].get(uuid) is not None or not _is_guarded(site):
@@ -545,7 +549,7 @@ def _retained(site: Site) -> Iterator[str]:
             yield f"port {port.name} has an owner, and its IP is not retained"
     for owner in world.owners.values():
         if owner.state is State.RELEASING and not any(True for _ in _of_owner(world, owner)):
-            yield f"{owner.name} is gone, and still known"
+            yield f"{owner.name} is gone, and still known, because of {sorted(world.coverage.of(owner.name))}"
 
 
 def _of_owner(world: World, owner: Any) -> Iterator[str]:

@@ -642,6 +642,16 @@ def test_a_patch_of_the_spec_may_only_say_what_is_there() -> None:
         patch_of(None, Patch(NAME, {}, {}, wanted=wanted()))
 
 
+@pytest.mark.parametrize(
+    "patch", [Patch(NAME, {}, {}, reserved=True), Patch(NAME, {}, {}, wanted=wanted())], ids=["label", "spec"]
+)
+def test_what_is_being_deleted_is_not_said_to_be_reserved(patch: Patch) -> None:
+    releasing = R.with_(state=State.RELEASING, deleted=NOW)
+    with pytest.raises(Conflict, match="the IP is being deleted; apply again when it is gone"):
+        patch_of(releasing, patch)
+    assert patch_of(releasing, Patch(NAME, {"b": "2"}, {})).result == "configured"
+
+
 def test_labelling_what_failed_writes_no_record_of_it() -> None:
     """A record says that the address is held."""
     failed = R.with_(state=State.FAILED)

@@ -46,7 +46,7 @@ from ovnreserve.plan.macs import choose_mac
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
 from ovnreserve.plan.segment import FEW_PORTS, Segment
 from ovnreserve.plan.space import Space
-from ovnreserve.plan.update import plan_update
+from ovnreserve.plan.update import being_deleted, plan_update
 from ovnreserve.plan.world import World
 
 REACH = 64
@@ -69,7 +69,7 @@ def plan_apply(world: World, wanted: Wanted, context: Context) -> Plan:
     if present is None:
         return plan_create(world, wanted, context)
     if present.state is State.RELEASING:
-        raise Conflict.over(wanted.name, "metadata.name", "the IP is being deleted; apply again when it is gone")
+        raise being_deleted(wanted.name)
     if present.state is State.FAILED:
         raise Conflict.over(wanted.name, "metadata.name", f"the IP has failed ({present.message}); delete it first")
     return plan_update(world, present, wanted, context)

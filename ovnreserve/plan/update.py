@@ -57,17 +57,26 @@ def _check_spec(r: Reservation, wanted: Wanted) -> None:
 
 
 def plan_patch(world: World, patch: Patch, context: Context) -> Plan:
-    """Raises NotFound, Conflict if the version is another, Invalid if the spec is."""
+    """Raises NotFound, Conflict if the version is another or it is to be kept while it is being deleted, Invalid if the
+    spec is another.
+    """
     r = world.reservations.get(patch.name)
     if r is None:
         raise NotFound.of("ips", patch.name)
     check_version(r, patch.version)
     if patch.wanted is not None:
         _check_spec(r, patch.wanted)
+    if r.state is State.RELEASING and (patch.reserved or patch.wanted is not None):
+        raise being_deleted(r.name)
     ours = {key: value for key, value in patch.labels.items() if key not in OUR_LABELS}
     reserved = r.reserved if patch.reserved is None else patch.reserved
     reserved |= patch.wanted is not None and patch.reserved is None
     return _relabel(world, r, merged(r.labels, ours), merged(r.annotations, patch.annotations), reserved, context)
+
+
+def being_deleted(name: str) -> Conflict:
+    """Nobody is told that something is kept which is on its way out."""
+    return Conflict.over(name, "metadata.name", "the IP is being deleted; apply again when it is gone")
 
 
 def _relabel(
