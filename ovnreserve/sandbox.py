@@ -137,8 +137,10 @@ class Process:
         popen.wait()
 
     def pause(self) -> None:
-        """SIGSTOP: it keeps its sockets and locks and does nothing."""
-        self._started().send_signal(signal.SIGSTOP)
+        """SIGSTOP: it keeps its sockets and locks and does nothing from now on: each of its threads has stopped."""
+        popen = self._started()
+        popen.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, popen.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         self._started().send_signal(signal.SIGCONT)
