@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ovnreserve.model.addresses import format_v4, format_v6
-from ovnreserve.model.errors import FieldError, Invalid, NotFound, shown
+from ovnreserve.model.errors import Conflict, FieldError, Invalid, NotFound, shown
 from ovnreserve.model.ip import LABEL_RESERVED, OUR_LABELS, Wanted
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import State
