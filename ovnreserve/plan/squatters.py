@@ -4,7 +4,8 @@
     squats, enabled                       what `enabled` was            enabled=false
     squats, blocked for another too       the same                      nothing
     squats, disabled by somebody else     nothing                       nothing, now or later
-    squats, blocked, is enabled again     overridden                    nothing: nobody is fought
+    squats, blocked, is enabled again     overridden, also by whoever   nothing: nobody is fought
+                                          it squats on from then on
     squats no more, blocked               taken out                     `enabled` as it was, unless it is blocked for
                                                                         another too, or is not disabled any more
     is gone                               taken out                     nothing
@@ -58,7 +59,7 @@ def blocked_from_now(world: World, r: Reservation, *, block: bool) -> dict[str, 
         if noted is not None:
             found[port.uuid] = noted if port.enabled is False else "overridden"
         elif (elsewhere := _noted_elsewhere(world, r, port.uuid)) is not None:
-            found[port.uuid] = elsewhere
+            found[port.uuid] = elsewhere if port.enabled is False else "overridden"
         elif port.enabled is not False:
             found[port.uuid] = _BEFORE[port.enabled]
     return found
