@@ -378,7 +378,7 @@ def test_who_is_not_blocked_is_never_touched_and_in_the_end_everybody_has_what_t
     life = Life()
     for act in acts:
         life.act(*act)
-    for _ in range(2):
+    for _ in range(3):  # unblocked by one, blocked by the next, and noted by the last
         life.look(names, "at once")
     for name in names:
         assert life.plan(name, block=life.block) == Plan("unchanged"), "it comes to rest"

@@ -312,6 +312,10 @@ class Tasks:
         r = self._held(name, State.HELD, State.FAILED)
         if not isinstance(r, Reservation) or (r.blocked and self._replica.record(name, r.uid) is None):
             return _NOTHING
+        for uuid in r.blocked:  # what it had noted kept others whom the port squats on from looking at that themselves
+            port = self._world.ports.get(uuid)
+            if port is not None:
+                self._binds.update(self._world.rivals(port))
         return plan_squatters(self._world, r, context, block=self._block)
 
     def _repair(self, switch: str, context: Context) -> Plan:

@@ -2,10 +2,9 @@
 
     port                                  noted in the reservation      written
     squats, enabled                       what `enabled` was            enabled=false
-    squats, blocked for another too       the same                      nothing
+    squats, blocked for another too       the same, once it is seen     nothing
     squats, disabled by somebody else     nothing                       nothing, now or later
-    squats, blocked, is enabled again     overridden, also by whoever   nothing: nobody is fought
-                                          it squats on from then on
+    squats, blocked, is enabled again     overridden                    nothing: nobody is fought
     squats no more, blocked               taken out                     `enabled` as it was, unless it is blocked for
                                                                         another too, or is not disabled any more
     is gone                               taken out                     nothing
@@ -59,7 +58,8 @@ def blocked_from_now(world: World, r: Reservation, *, block: bool) -> dict[str, 
         if noted is not None:
             found[port.uuid] = noted if port.enabled is False else "overridden"
         elif (elsewhere := _noted_elsewhere(world, r, port.uuid)) is not None:
-            found[port.uuid] = elsewhere if port.enabled is False else "overridden"
+            if port.enabled is False or elsewhere == "overridden":
+                found[port.uuid] = elsewhere
         elif port.enabled is not False:
             found[port.uuid] = _BEFORE[port.enabled]
     return found

@@ -306,7 +306,7 @@ class World:
         new = None if row is None else port_of(uuid, row, self._switch_of.get(uuid))
         if old is not None:
             touched.names.add(old.name)
-            touched.names.update(self._rivals(old))
+            touched.names.update(self.rivals(old))
             self._index(old, -1)
             segment = self.segments.get(old.switch or "")
             has = new.assigned.v4 if new is not None and new.assigned is not None and new.switch == old.switch else ()
@@ -320,7 +320,7 @@ class World:
             self.ports[uuid] = new
             self.port_names[new.name] = uuid
             self._index(new, +1)
-            touched.names.update(self._rivals(new))
+            touched.names.update(self.rivals(new))
             if old is not None and old.assigned is not None and old.assigned != new.assigned:
                 touched.moved.append((old, new))
         touched.switches.update(port.switch for port in (old, new) if port is not None and port.switch)
@@ -348,7 +348,7 @@ class World:
             if before != (options in self._dhcp):
                 self._outdate()
 
-    def _rivals(self, port: Port) -> Iterator[str]:
+    def rivals(self, port: Port) -> Iterator[str]:
         """The reservations whose address or MAC the port has."""
         segment = self.segments.get(port.switch or "")
         if segment is None:
