@@ -353,6 +353,8 @@ def moved(site: Site, before: Tables, seen: Tables, after: Tables) -> Iterator[s
         if now.get(uuid) == has:
             continue
         was = parse_element(has)
+        if not was.v4:
+            continue  # there was none left for it
         if now.get(uuid) is None and any(
             e.mac == was.mac and set(was.v4) <= set(e.v4) and set(was.v6) <= set(e.v6) for e in static
         ):
