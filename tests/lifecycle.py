@@ -548,10 +548,15 @@ def _retained(site: Site) -> Iterator[str]:
         ):
             continue
         if port.name not in site.engine._tasks._not_retained:
-            yield f"port {port.name} has an owner, and its IP is not retained"
+            yield f"port {port.name} has an owner, and its IP is not retained: {port}, {_doing(site)}"
     for owner in world.owners.values():
         if owner.state is State.RELEASING and not any(True for _ in _of_owner(world, owner)):
             yield f"{owner.name} is gone, and still known, because of {sorted(world.coverage.of(owner.name))}"
+
+
+def _doing(site: Site) -> str:
+    tasks = site.engine._tasks
+    return f"births {tasks._births}, ready {tasks._ready}, under way {tasks._under_way}"
 
 
 def _of_owner(world: World, owner: Any) -> Iterator[str]:

@@ -278,6 +278,33 @@ def test_a_release_that_northd_has_seen_is_finished_once() -> None:
     assert site.planned() == [[DropRecord], [], []]
 
 
+def test_a_port_that_came_while_an_ip_of_its_name_was_released_is_retained_once_that_is_gone() -> None:
+    site = Site(state=State.RELEASING, deleted=5)
+    site.port(NAME, f"{MAC} 10.0.0.5", ids={"ovnreserve/pod-type": "StatefulSet"})
+    assert site.planned() == []
+    site.cloud.world.drop(NAME)
+    site.tasks.told([NAME])
+    [work] = site.take()
+    plan = work.plan(context())
+    assert plan.resource is not None
+    assert (plan.resource.name, [event.reason for event in plan.events][:1]) == (NAME, ["Retained"])
+
+
+def test_why_an_ip_is_not_retained_is_said_once_for_each_port_of_its_name(site: Site) -> None:
+    said = []
+    for _ in range(2):
+        port = site.port("web-0.default", f"{MAC} 10.0.0.9", ids={"ovnreserve/pod-type": "StatefulSet"})
+        for _ in range(2):
+            site.tasks.told(["web-0.default"])
+            for work in site.take():
+                said.append([event.reason for event in work.plan(context()).events])
+                site.tasks.done(work)
+        site.cloud.delete_port(port)
+        site.tasks.told(["web-0.default"])
+        assert site.take() == []
+    assert said == [["NotRetained"], [], ["NotRetained"], []]
+
+
 def test_deleting_what_does_not_exist_is_not_found(site: Site) -> None:
     with pytest.raises(NotFound, match=r'ips\.kubeovn\.io "gone\.default" not found'):
         site.tasks.release("gone.default", context())

@@ -118,8 +118,7 @@ class Tasks:
         """What is known of these has changed; of owners, what follows for their IPs."""
         for name in names:
             self._births |= self._world.coverage.of(name)
-            if name in self._world.reservations:
-                self._births.add(name)
+            self._births.add(name)  # also of what was released: a port of that name may have come before it was
 
     def port_may_wait(self, names: Iterable[str]) -> None:
         """These reservations are held from now on; their ports may have come before."""
@@ -235,6 +234,8 @@ class Tasks:
         for name in paced(self._births, world.beat):
             if wants_retaining(world, name):
                 self._add("retain", name, partial(self._retain, name))
+            else:
+                self._not_retained.pop(name, None)
         self._births.clear()
         for owner in world.coverage.take_emptied():
             r = world.owners.get(owner)
