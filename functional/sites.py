@@ -108,16 +108,24 @@ class Site:
 
     def clean(self) -> None:
         """Release everything, and leave nothing in the northbound database but what the servers need."""
-        names = [*self.records()]  # also of what is retained
-        if names:
-            self.bulk("delete", [{"kind": "IP", "metadata": {"name": name}} for name in names])
-            wait_until(lambda: not self.records(), what="every IP released")
+        self._release_all()
         self.nb(*itertools.chain.from_iterable(("--", "--all", "destroy", table) for table in _ROOTS))
+        self._release_all()  # a port that was not its IP's was left alone, and may have been retained then
         pools = self.pools()
         if pools:
             self.bulk("delete", [{"kind": "IPPool", "metadata": {"name": name}} for name in pools])
             wait_until(lambda: not self.pools(), what="every pool released")
         self.client.close()  # the daemon would, by the time that somebody needs it again
+
+    def _release_all(self) -> None:
+        there = self.records()  # also of what is retained
+        if there:
+            self.bulk("delete", [{"kind": "IP", "metadata": {"name": name}} for name in there])
+            uids = {row["external_ids"]["ovnreserve/uid"] for row in there.values()}
+            wait_until(
+                lambda: uids.isdisjoint(row["external_ids"]["ovnreserve/uid"] for row in self.records().values()),
+                what="every IP released",
+            )
 
     # ---- topology --------------------------------------------------------------------------------------------------
 
