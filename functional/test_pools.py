@@ -593,27 +593,3 @@ def test_a_backup_has_the_pools_and_a_restore_makes_them_before_the_ips(site, tm
     ]
     assert (site.ip("pod.red") or {})["spec"]["v4IpAddress"] == "10.16.0.13"
     assert (pool(site) or {})["spec"]["namespaces"] == ["red"]
-
-
-# ---- what others say of it -------------------------------------------------------------------------------------------
-
-
-def test_verify_finds_nothing_wrong_with_a_pool_and_names_what_it_may_not_exclude(site):
-    switch = site.switch()
-    apply(site, switch, TEN, namespaces=("red",))
-    site.reserve(switch, namespace="red")
-    assert site.command("verify").code == 0
-    port = site.port(switch)
-    apply(site, switch, "10.16.0.2..10.16.0.5", name="pool-2")
-    done = site.command("verify")
-    assert done.code == 1
-    assert f"IPPool pool-2: 10.16.0.2 is withheld from exclude_ips of logical switch {switch}" in done.stdout
-    assert f"port {port} has it" in done.stdout
-
-
-def test_addresses_of_pools_are_not_suggested_and_that_is_explained(site):
-    switch = site.switch()
-    apply(site, switch, "10.16.0.254", TEN, namespaces=("red",))
-    assert site.command("suggest", f"--subnet={switch}").stdout == "10.16.0.253\n"
-    done = site.command("suggest", f"--subnet={switch}", "--explain=10.16.0.12")
-    assert "of IPPool pool-1, which is for namespace red" in done.stdout

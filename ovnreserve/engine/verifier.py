@@ -141,8 +141,7 @@ class Verifier:
             yield self._names({r.name: r for r in rows})
             seen.update(r.name for r in rows)
             after = rows[-1].name
-        kept = (r.name for r in world.resources())
-        others = sorted({name for name in chain(kept, replica.records) if name not in seen})
+        others = sorted({name for name in chain(world.reservations, replica.records) if name not in seen})
         for at in range(0, len(others), SLICE):
             yield self._names(dict.fromkeys(others[at : at + SLICE]))
         switches = sorted(world.segments)

@@ -113,9 +113,6 @@ def _reasons(world: World, segment: Segment, space: Space, address: int, quarant
         yield f"held by {who}" + (f" ({_phase(world, reserved)})" if reserved and who == f"IP {reserved}" else "")
     if space.is_excluded(address):
         yield f"excluded by the operator ({_token(segment, space, address)} in other_config:exclude_ips)"
-    pool = segment.pools.at(family, address)
-    if pool is not None:
-        yield f"of IPPool {pool.title}, which is for {pool.whom}"
     yield from _by_its_place(world, space, address)
     ranges = _auto_ranges(segment, space)
     if ranges and not any(first <= address <= last for first, last in ranges):

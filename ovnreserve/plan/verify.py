@@ -17,10 +17,9 @@ from typing import Final, NamedTuple
 
 from ovnreserve.model import exclude_ips
 from ovnreserve.model.addresses import format_v4
-from ovnreserve.model.errors import PLURALS, shown
-from ovnreserve.model.record import record_ids, resource_of
-from ovnreserve.model.reservation import Reservation
-from ovnreserve.model.resource import KIND, KIND_LEDGER, NAME, Resource, State, is_fact
+from ovnreserve.model.errors import shown
+from ovnreserve.model.reservation import Reservation, external_ids_of, reservation_of
+from ovnreserve.model.resource import KIND, KIND_LEDGER, NAME, State
 from ovnreserve.model.runs import Runs
 from ovnreserve.model.topology import EXCLUDE_IPS, EXCLUDED_MARK
 from ovnreserve.plan import revision
@@ -68,10 +67,10 @@ class Stores(NamedTuple):
 
 
 def verify_names(world: World, stores: Stores, names: Iterable[str]) -> Iterator[Difference]:
-    """What is not as it should be of the resources, or records, of these names."""
+    """What is not as it should be of the reservations, or records, of these names."""
     for name in names:
         if name not in stores.busy:
-            yield from (_fact if is_fact(name) else _reservation)(world, stores, name)
+            yield from _reservation(world, stores, name)
 
 
 def verify_switches(world: World, uuids: Iterable[str], busy: Collection[str]) -> Iterator[Difference]:
@@ -120,61 +119,47 @@ def _reservation(world: World, stores: Stores, name: str) -> Iterator[Difference
     yield from _port(world, r)
 
 
-def _fact(world: World, stores: Stores, name: str) -> Iterator[Difference]:
-    """Of an owner or a pool its record."""
-    resource, rows = world.resource(name), stores.records.get(name, ())
-    yield from _record(resource, rows) if resource is not None else _unknown(name, rows)
-
-
 # ---- records ---------------------------------------------------------------------------------------------------------
 
 
 def _unknown(name: str, rows: Sequence[tuple[str, dict[str, str]]]) -> Iterator[Difference]:
     for uuid, ids in rows:
-        if resource_of(ids) is None:
+        if reservation_of(ids) is None:
             left = f"nobody knows whose it was; ovn-nbctl destroy dns {uuid} removes it"
             what = f'record {uuid} of "{shown(name)}": it cannot be read, and no IP has its name'
             yield Difference(what, f"ovn-nbctl list dns {uuid}", left)
         else:
-            what = f"record {uuid} of {_titled(name)}: the ledger does not know it"
-            yield Difference(what, f"ovn-nbctl list dns {uuid}")
+            yield Difference(f"record {uuid} of IP {name}: the ledger does not know it", f"ovn-nbctl list dns {uuid}")
 
 
-def _record(r: Resource, rows: Sequence[tuple[str, dict[str, str]]]) -> Iterator[Difference]:
-    if len(rows) == 1 and r.state is not State.INTENDED and rows[0][1] == record_ids(r):
+def _record(r: Reservation, rows: Sequence[tuple[str, dict[str, str]]]) -> Iterator[Difference]:
+    if len(rows) == 1 and r.state is not State.INTENDED and rows[0][1] == external_ids_of(r):
         return  # the quick way for nearly all of them
-    own = [(uuid, found) for uuid, ids in rows if (found := resource_of(ids)) is not None and found.uid == r.uid]
+    own = [(uuid, found) for uuid, ids in rows if (found := reservation_of(ids)) is not None and found.uid == r.uid]
     command = _record_of(r.name)
     if not rows:
         if r.state is State.INTENDED:
-            yield Difference(f"{_titled(r.name)}: it is in the ledger, and not yet in the database", command)
+            yield Difference(f"IP {r.name}: it is in the ledger, and not yet in the database", command)
         elif r.state is not State.RELEASING:
-            yield Difference(f"{_titled(r.name)}: its record is missing", command)
+            yield Difference(f"IP {r.name}: its record is missing", command)
         return
     if not own:
         uuid, ids = rows[0]
-        found = resource_of(ids)
+        found = reservation_of(ids)
         what = "its record cannot be read" if found is None else f"its record is of another uid, {found.uid}"
-        yield Difference(f"{_titled(r.name)}: {what}", f"ovn-nbctl list dns {uuid}")
+        yield Difference(f"IP {r.name}: {what}", f"ovn-nbctl list dns {uuid}")
     elif own[0][1] != r and r.state is not State.INTENDED:
         what = f"its record has another {_fields(own[0][1], r)}"
-        yield Difference(f"{_titled(r.name)}: {what}", f"ovn-nbctl list dns {own[0][0]}")
+        yield Difference(f"IP {r.name}: {what}", f"ovn-nbctl list dns {own[0][0]}")
     if len(rows) > 1:
-        yield Difference(f"{_titled(r.name)}: its record is there {len(rows)} times", command, _surplus())
-
-
-def _titled(name: str) -> str:
-    """What is known by that name, as a user knows it: `IP NAME`, `IPPool NAME`."""
-    kind, slash, title = name.partition("/")
-    kinds = {kind.lower(): kind for kind in PLURALS}
-    return f"{kinds.get(kind, kind)} {title}" if slash else f"IP {name}"
+        yield Difference(f"IP {r.name}: its record is there {len(rows)} times", command, _surplus())
 
 
 def _surplus() -> str:
     return "the daemon uses one of them; ovn-nbctl destroy dns UUID removes another"
 
 
-def _fields(one: Resource, other: Resource) -> str:
+def _fields(one: Reservation, other: Reservation) -> str:
     """Those in which the two differ."""
     return ", ".join(field for field in one.__struct_fields__ if getattr(one, field) != getattr(other, field))
 
@@ -228,17 +213,13 @@ def _switch(world: World, segment: Segment) -> Iterator[Difference]:
     columns = f"other_config:{EXCLUDE_IPS} external_ids:{EXCLUDED_MARK}"
     command = f"ovn-nbctl --if-exists get logical_switch {switch.uuid} {columns}"
     where = f"exclude_ips of logical switch {shown(switch.name)} ({switch.uuid})"
-    lacking, surplus = (Runs(), Runs()) if is_written(segment) else _ours(segment)
-    missing = bool(lacking)
-    suspects = (*segment.holders_in(4, tuple(lacking)), *segment.withheld)
-    withheld = {address: who for address in suspects if (who := _runs_on(world, segment, address))}
+    missing, surplus = ([], Runs()) if is_written(segment) else _ours(segment)
+    withheld = {address: who for address in (*missing, *segment.withheld) if (who := _runs_on(world, segment, address))}
     for address, who in sorted(withheld.items()):
-        pool = segment.pools.at(4, address)
-        name = segment.reserved.get((4, address))
-        whose = f"IPPool {pool.title}" if name is None and pool is not None else f"IP {name}"
+        name = segment.reserved[4, address]
         left = f"to exclude it would renumber port {who}; it is excluded once that port leaves"
-        yield Difference(f"{whose}: {format_v4(address)} is withheld from {where}: port {who} has it", command, left)
-        lacking.remove_range(address, address)
+        yield Difference(f"IP {name}: {format_v4(address)} is withheld from {where}: port {who} has it", command, left)
+    lacking = Runs((address, address) for address in missing if address not in withheld)
     if lacking:
         yield Difference(f"{where}: {_some(lacking)} not in our part", command)
     if surplus:
@@ -250,15 +231,16 @@ def _switch(world: World, segment: Segment) -> Iterator[Difference]:
         yield Difference(excludes.message, command, _NOT_OURS)
 
 
-def _ours(segment: Segment) -> tuple[Runs, Runs]:
+def _ours(segment: Segment) -> tuple[list[int], Runs]:
     """The addresses that our part of exclude_ips should have and has not, and those that it has and should not."""
     ours = Runs(exclude_ips.parse(segment.ours, 0, 0).ranges)  # whatever the network is now
-    missing = Runs(gap for first, last in segment.excluded for gap in ours.gaps_down(first, last))
+    gaps = (gap for first, last in segment.excluded for gap in ours.gaps_down(first, last))
+    missing = [address for first, last in gaps for address in range(first, last + 1)]
     return missing, Runs(gap for first, last in ours for gap in segment.excluded.gaps_down(first, last))
 
 
 def _runs_on(world: World, segment: Segment, address: int) -> str:
-    """The port that ovn-northd gave an address of ours and that is not the reservation's own; "" if there is none."""
+    """The port that ovn-northd gave a reserved address and that is not the reservation's own; "" if there is none."""
     name = segment.reserved.get((4, address), "")
     for uuid in sorted(segment.port_addresses.get((4, address), ())):
         port = world.ports[uuid]
