@@ -11,7 +11,7 @@ import shlex
 import sqlite3
 import threading
 from contextlib import closing
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from sites import Site
@@ -226,6 +226,152 @@ def test_a_record_of_nobody_that_cannot_be_read_is_left(site: Site) -> None:
     assert (done.code, done.stdout.startswith(f"left: {what} (nobody knows whose it was;")) == (1, True)
     site.nb("destroy", "dns", record)
     assert site.command("verify", "--repair") == (0, "", "")
+
+
+# ---- owners and pools ------------------------------------------------------------------------------------------------
+
+OWNER = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "web"}, "spec": {"replicas": 3}}
+MACHINE = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "vm1", "namespace": "prod"}}
+TITLES = {
+    "IPPool": "IPPool pool-1",
+    "StatefulSet": "StatefulSet default/web",
+    "VirtualMachine": "VirtualMachine prod/vm1",
+}
+
+
+def pool(switch: str, *ips: str, name: str = "pool-1") -> dict[str, Any]:
+    spec = {"subnet": switch, "ips": list(ips), "namespaces": ["prod"]}
+    return {"apiVersion": "kubeovn.io/v1", "kind": "IPPool", "metadata": {"name": name}, "spec": spec}
+
+
+def applied(pair: Pair, document: dict[str, Any]) -> tuple[str, str]:
+    """An owner or a pool that both daemons have, with the active one paused: (its name in the records, its row)."""
+    pair.active.apply(document)
+    given = {"namespace": "default", **document["metadata"]}
+    space = "" if document["kind"] == "IPPool" else f"{given['namespace']}/"
+    name = f"{document['kind'].lower()}/{space}{given['name']}"
+    wait_until(lambda: title_of(pair.standby, document), what="it follows")
+    clean(pair.active)
+    clean(pair.standby)
+    pair.active.daemon.pause()
+    [record] = [row for row in pair.standby.rows("DNS") if row["external_ids"].get("ovnreserve/name") == name]
+    return name, record["_uuid"]
+
+
+def title_of(site: Site, document: dict[str, Any]) -> str:
+    """What `get` has of it; "" if nothing."""
+    word, given = document["kind"].lower(), document["metadata"]
+    return site.command("get", word, given["name"], "-n", given.get("namespace", "default"), "-o", "name").stdout
+
+
+def test_owners_and_pools_are_no_difference(servers: Servers, daemon: Daemon) -> None:
+    site = Site(servers, daemon, follow=True)
+    switch = site.switch("10.0.0.0/8")
+    for document in (OWNER, MACHINE, pool(switch, "10.64.0.0/10", "10.9.0.0..10.9.0.7")):
+        assert site.apply(document).result == "created"
+    clean(site)
+    assert site.command("verify") == Result(0, "", "")
+    site.port(switch, name="web-0.default")
+    wait_until(lambda: "web-0.default" in site.records(), what="retained")
+    clean(site)
+    site.bulk("delete", [OWNER])
+    clean(site)
+    site.restart()
+    clean(site)
+
+
+@pytest.mark.parametrize("document", [OWNER, MACHINE, pool("lan", "10.16.0.20..10.16.0.29")], ids=lambda d: d["kind"])
+def test_a_record_of_an_owner_or_a_pool_that_is_missing_or_garbled(pair: Pair, document: dict[str, Any]) -> None:
+    pair.active.switch(name="lan")
+    name, record = applied(pair, document)
+    title = TITLES[document["kind"]]
+    pair.standby.nb("set", "dns", record, "external_ids:ovnreserve/record=nonsense")
+    what, command = told(pair.standby, "cannot be read")
+    assert what == f"{title}: its record cannot be read"
+    assert "nonsense" in shown(pair.standby, command)
+    pair.standby.nb("destroy", "dns", record)
+    what, command = told(pair.standby, "missing")
+    assert what == f"{title}: its record is missing"
+    assert shown(pair.standby, command) == ""
+    repaired(pair)
+    assert name in shown(pair.standby, command)
+
+
+def test_a_ledgers_file_that_lacks_an_owner_or_a_pool_is_written_again(servers: Servers, daemon: Daemon) -> None:
+    site = Site(servers, daemon, follow=True)
+    switch = site.switch()
+    for document in (OWNER, MACHINE, pool(switch, "10.16.0.20")):
+        site.apply(document)
+    clean(site)
+    with closing(sqlite3.connect(f"{daemon.state_dir}/ledger.db", isolation_level=None)) as db:
+        db.execute("DELETE FROM fact")
+    done = site.command("verify")
+    assert [line.partition("  # ")[0] for line in done.stdout.splitlines()] == [
+        f"{title}: it is not in the ledger's file" for title in TITLES.values()
+    ]
+    assert site.command("verify", "--repair").stdout.count("repaired: ") == 3
+    site.restart()
+    clean(site)
+    assert title_of(site, MACHINE) == "virtualmachine.kubevirt.io/vm1\n"
+
+
+def test_what_a_pool_keeps_and_is_not_excluded(pair: Pair) -> None:
+    switch = pair.active.switch()
+    applied(pair, pool(switch, "10.16.0.20..10.16.0.29"))
+    pair.standby.nb("remove", "logical_switch", switch, "other_config", "exclude_ips")
+    port = pair.standby.port(switch, "dynamic 10.16.0.25")
+    wait_until(lambda: pair.standby.dynamic_addresses(port).endswith("10.16.0.25"), what="ovn-northd gave it away")
+
+    def both() -> list[str]:
+        return [each["what"] for each in pair.standby.client.get(VERIFY)["differences"]]
+
+    uuid = pair.standby.row("Logical_Switch", switch)["_uuid"]
+    where = f"exclude_ips of logical switch {switch} ({uuid})"
+    withheld = f"IPPool pool-1: 10.16.0.25 is withheld from {where}: port {port} has it"
+    wait_until(
+        lambda: both() == [withheld, f"{where}: 10.16.0.20, 10.16.0.21, 10.16.0.22 and 6 more are not in our part"],
+        what="both are told",
+    )
+    pair.active.daemon.resume()
+    wait_until(lambda: both() == [withheld], what="the rest is excluded")
+    pair.active.nb("lsp-del", port)
+    repaired(pair)
+
+
+def test_a_pool_that_is_not_in_force_is_told_with_the_command_that_shows_why(site: Site) -> None:
+    switch = site.switch()
+    site.apply(pool(switch, "10.16.0.20..10.16.0.29"))
+    site.nb("set", "logical_switch", switch, "other_config:subnet=10.99.0.0/24")
+    what, command = told(site, "outside of 10.99.0.0/24")
+    assert what == f"IPPool pool-1: 10.16.0.20..10.16.0.29 is outside of 10.99.0.0/24, which subnet {switch} is now"
+    assert "10.99.0.0/24" in shown(site, command)
+    site.nb("ls-del", switch)
+    what, command = told(site, "does not exist")
+    assert what.startswith(f"IPPool pool-1: logical switch {switch} (")
+    assert shown(site, command) == ""
+
+
+# ---- findings --------------------------------------------------------------------------------------------------------
+
+
+def test_an_address_that_two_ports_have_is_told_and_both_are_shown(site: Site) -> None:
+    switch = site.switch()
+    for name, mac in (("one", MAC), ("other", "0a:00:00:00:00:02")):
+        site.port(switch, f"{mac} 10.16.0.77", name=name)
+    what, command = told(site, "10.16.0.77")
+    assert what == f"10.16.0.77 is held by logical switch ports one and other on logical switch {switch}"
+    assert {"one", "other"} <= set(shown(site, command).split())
+    assert site.command("verify", "--repair").stdout.startswith(f"left: {what} (what is not ours is never changed)")
+
+
+def test_a_mac_prefix_that_is_ours_is_told(servers: Servers, daemon: Daemon) -> None:
+    site = Site(servers, daemon)
+    site.nb("set", "nb_global", ".", "options:mac_prefix=02:6f:76")
+    what, command = told(site, "mac_prefix")
+    assert what.startswith("NB_Global options:mac_prefix is 02:6f:76, which ovnreserve gives MACs from: ")
+    assert "02:6f:76" in shown(site, command)
+    site.nb("set", "nb_global", ".", 'options:mac_prefix="0a:bb:cc"')
+    clean(site)
 
 
 # ---- the ledger ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import reservation
+from builders import pool, reservation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -369,6 +369,17 @@ def test_reservations_are_read_some_at_a_time_and_one_by_its_name(ledger: Ledger
     assert ledger.load_some("e.default", 2) == []
     assert ledger.find("c.default") == kept[2]
     assert ledger.find("c") is None
+
+
+def test_owners_and_pools_are_read_so_behind_the_reservations(ledger: Ledger) -> None:
+    pools = [pool("s", "10.0.0.9", name=name) for name in ("a", "b", "c")]
+    ledger.commit([*pools, A])
+    assert ledger.load_some("", 2) == [A]
+    assert ledger.load_some(A.name, 2) == pools[:2]
+    assert ledger.load_some("ippool/b", 2) == pools[2:]
+    assert ledger.load_some("ippool/c", 2) == []
+    assert ledger.find("ippool/b") == pools[1]
+    assert ledger.find("ippool/d") is None
 
 
 # ---- journal and quarantine ------------------------------------------------------------------------------------------

@@ -25,10 +25,11 @@ from ovnreserve.engine.tasks import Tasks
 from ovnreserve.engine.work import Answer, Verify
 from ovnreserve.ledger.ledger import Ledger, LedgerError, LedgerLost
 from ovnreserve.model.errors import Refused, Unavailable
-from ovnreserve.model.reservation import Reservation
-from ovnreserve.model.resource import REVISION
+from ovnreserve.model.resource import REVISION, Resource
 from ovnreserve.northbound.connection import Northbound
-from ovnreserve.plan.verify import Difference, Stores, verify_ledger_row, verify_names, verify_switches
+from ovnreserve.plan.difference import Difference
+from ovnreserve.plan.verify import Stores, verify_database, verify_ledger_row, verify_names
+from ovnreserve.plan.verify_switch import verify_switches
 from ovnreserve.plan.world import World
 
 _log = structlog.get_logger(__name__)
@@ -36,7 +37,7 @@ _log = structlog.get_logger(__name__)
 MOST: Final = 1000
 """Differences that one answer names."""
 SLICE: Final = 100
-"""Reservations, or switches, in one turn: about 3 ms."""
+"""Resources, or switches, in one turn: about 3 ms."""
 _LOGGED: Final = 10
 
 
@@ -130,38 +131,40 @@ class Verifier:
         yield Answer("found", found=Verified(first, total, self._is_busy))
 
     def _slices(self) -> Iterator[list[Difference]]:
-        """The ledger row's differences, then those of each few hundred reservations or switches."""
+        """The differences of the ledger row and of the database, then those of each few resources or switches."""
         replica, world = self._northbound.replica, self._world
         if not self._busy:
             revisions = [replica.tables["DNS"][uuid]["external_ids"].get(REVISION, "") for uuid in replica.ledger_rows]
             yield list(verify_ledger_row(revisions, self._ledger.vector))
+        yield list(verify_database(world))
         seen: set[str] = set()
         after = ""
         while rows := self._ledger.load_some(after, SLICE):
             yield self._names({r.name: r for r in rows})
             seen.update(r.name for r in rows)
             after = rows[-1].name
-        others = sorted({name for name in chain(world.reservations, replica.records) if name not in seen})
+        known = chain(world.reservations, world.owners, world.pools, replica.records)
+        others = sorted({name for name in known if name not in seen})
         for at in range(0, len(others), SLICE):
             yield self._names(dict.fromkeys(others[at : at + SLICE]))
         switches = sorted(world.segments)
         for at in range(0, len(switches), SLICE):
             yield list(verify_switches(world, switches[at : at + SLICE], self._busy))
 
-    def _names(self, kept: dict[str, Reservation | None]) -> list[Difference]:
+    def _names(self, kept: dict[str, Resource | None]) -> list[Difference]:
         """The differences of these names. Where the ledger's file says something else than the daemon knows, it is read
         again once everything is settled. Raises Unavailable where that cannot be written.
         """
-        known, busy = self._world.reservations, self._busy
-        astray = [name for name, r in kept.items() if r != known.get(name) and name not in busy]
+        known, busy = self._world.resource, self._busy
+        astray = [name for name, r in kept.items() if r != known(name) and name not in busy]
         if astray:
             if not self._settlement.write():
                 raise _UNSETTLED
             kept |= {name: self._ledger.find(name) for name in astray}
-            self._strays.update(name for name in astray if kept[name] != known.get(name))
+            self._strays.update(name for name in astray if kept[name] != known(name))
         return list(verify_names(self._world, self._stores(kept, busy), kept))
 
-    def _stores(self, kept: Mapping[str, Reservation | None], busy: Collection[str]) -> Stores:
+    def _stores(self, kept: Mapping[str, Resource | None], busy: Collection[str]) -> Stores:
         """What there is of these names."""
         replica = self._northbound.replica
         rows = replica.tables["DNS"]
@@ -186,12 +189,13 @@ class Verifier:
         """Have the ledger's file say what the daemon knows, where it was found to differ, and have the stores compared:
         after that, whatever the database lacks is written again.
         """
-        known, busy = self._world.reservations, self._busy
+        busy = self._busy
         strays = [name for name in self._strays if name not in busy]
         if strays:
             _log.warning("ledger_repaired", names=sorted(strays)[:_LOGGED], count=len(strays))
             try:
-                self._ledger.commit([known[name] for name in strays if name in known], strays)
+                known = (self._world.resource(name) for name in strays)
+                self._ledger.commit([r for r in known if r is not None], strays)
             except LedgerError as error:
                 return Answer("error", refused=Unavailable(str(error), kind=""))
         self._commits.must_compare = True

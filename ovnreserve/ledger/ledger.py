@@ -187,13 +187,17 @@ class Ledger:
         """Every resource: reservations by name, then owners and pools by name."""
         return [*self._reservations("ORDER BY name"), *self.load_facts()]
 
-    def load_some(self, after: str, most: int) -> list[Reservation]:
-        """At most so many reservations behind a name, by name."""
-        return self._reservations("WHERE name > ? ORDER BY name LIMIT ?", after, most)
+    def load_some(self, after: str, most: int) -> Sequence[Resource]:
+        """At most so many resources behind a name, in the order of `load`: none only at the end."""
+        which = "WHERE name > ? ORDER BY name LIMIT ?"
+        if is_fact(after):
+            return self._facts(which, after, most)
+        return self._reservations(which, after, most) or self._facts(which, "", most)
 
-    def find(self, name: str) -> Reservation | None:
-        """The reservation of that name."""
-        return next(iter(self._reservations("WHERE name = ?", name)), None)
+    def find(self, name: str) -> Resource | None:
+        """The resource of that name."""
+        read = self._facts if is_fact(name) else self._reservations
+        return next(iter(read("WHERE name = ?", name)), None)
 
     def _reservations(self, which: str, *values: str | int) -> list[Reservation]:
         with self._reading():
@@ -204,9 +208,12 @@ class Ledger:
 
     def load_facts(self) -> list[Resource]:
         """Every owner and pool, by name."""
+        return self._facts("ORDER BY name")
+
+    def _facts(self, which: str, *values: str | int) -> list[Resource]:
         with self._reading():
             try:
-                return facts(self._db)
+                return facts(self._db, which, *values)
             except ValueError as error:
                 raise self._guard.lost(f"a resource cannot be read: {error}") from None
 
@@ -396,10 +403,10 @@ def reservations(db: sqlite3.Connection, which: str = "ORDER BY name", *values: 
     return [_reservation(row) for row in db.execute(query, values)]
 
 
-def facts(db: sqlite3.Connection) -> list[Resource]:
-    """Every owner and pool of a ledger, by name. Raises what SQLite raises, and ValueError."""
+def facts(db: sqlite3.Connection, which: str = "ORDER BY name", *values: str | int) -> list[Resource]:
+    """A ledger's owners and pools: every one by name, or `which` in SQL. Raises what SQLite raises, and ValueError."""
     found: list[Resource] = []
-    for name, state, record in db.execute("SELECT name, state, record FROM fact ORDER BY name"):
+    for name, state, record in db.execute(f"SELECT name, state, record FROM fact {which}", values):  # noqa: S608
         resource = resource_of(json.loads(record))
         if resource is None:
             raise ValueError(f"the record of {name} is garbled")

@@ -25,6 +25,10 @@ class Involved(NamedTuple):
     namespace: str
     name: str
 
+    def __str__(self) -> str:
+        """As a user names it: `IP vm-1.default`, `StatefulSet default/web`."""
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
 
 def involved(key: str) -> Involved:
     """Whom the journal means by a name: an IP's own, LEDGER, or `kind/name`, `kind/namespace/name` of something else.

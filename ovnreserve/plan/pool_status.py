@@ -8,7 +8,6 @@ from ovnreserve.model.addresses import format_v4
 from ovnreserve.model.pool import Pool, format_ranges
 from ovnreserve.model.resource import State
 from ovnreserve.plan.outcome import Event
-from ovnreserve.plan.segment import Segment
 from ovnreserve.plan.world import World
 
 
@@ -25,14 +24,16 @@ def describe_pool(world: World, pool: Pool) -> PoolStatus:
     """What is to be seen of a pool. Costs what of its addresses is taken, by runs."""
     segment = world.segments.get(pool.switch)
     if segment is None:
-        return PoolStatus((0, 0, 0, 0), *_condition(world, pool, None))
+        return PoolStatus((0, 0, 0, 0), *condition(world, pool))
     world.settled(segment)
     v4 = segment.v4.count_free(pool.v4) if segment.v4 is not None else (0, 0)
     v6 = segment.v6.count_free(pool.v6) if segment.v6 is not None else (0, 0)
-    return PoolStatus((*v4, *v6), *_condition(world, pool, segment))
+    return PoolStatus((*v4, *v6), *condition(world, pool))
 
 
-def _condition(world: World, pool: Pool, segment: Segment | None) -> tuple[bool, str, str]:
+def condition(world: World, pool: Pool) -> tuple[bool, str, str]:
+    """Its condition Ready, with reason and message. The switch's segment is to be settled."""
+    segment = world.segments.get(pool.switch)
     match pool.state:
         case State.INTENDED:
             return False, "Pending", "not yet seen in the northbound database"

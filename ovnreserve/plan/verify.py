@@ -1,32 +1,29 @@
-"""Verify: ledger, records, exclude_ips and ports held against each other, as they are now.
+"""Verify: ledger, records, exclude_ips (verify_switch.py) and ports held against each other, as they are now.
 
 Each difference is one line, with the ovn-nbctl command that shows it, and says what keeps a repair from it, if
 anything does: what belongs to others is never changed. What is merely so is no difference: a reservation without its
-port, one that is being released, an operator's own excludes.
+port, one that is being released, an owner that is remembered as gone while something of it is left, an operator's own
+excludes.
 
-Each reservation and each switch is looked at by itself, so that the engine can do something else between two of them.
+Each resource and each switch is looked at by itself, so that the engine can do something else between two of them.
 """
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Final, NamedTuple
 
-from ovnreserve.model import exclude_ips
-from ovnreserve.model.addresses import format_v4
 from ovnreserve.model.errors import shown
-from ovnreserve.model.reservation import Reservation, external_ids_of, reservation_of
-from ovnreserve.model.resource import KIND, KIND_LEDGER, NAME, State
-from ovnreserve.model.runs import Runs
-from ovnreserve.model.topology import EXCLUDE_IPS, EXCLUDED_MARK
+from ovnreserve.model.involved import involved
+from ovnreserve.model.pool import Pool
+from ovnreserve.model.record import record_ids, resource_of
+from ovnreserve.model.reservation import Reservation
+from ovnreserve.model.resource import KIND, KIND_LEDGER, KIND_POOL, Resource, State
 from ovnreserve.plan import revision
-from ovnreserve.plan.findings import bad_excludes
+from ovnreserve.plan.difference import NOT_OURS, Difference, find, record_of, titled
+from ovnreserve.plan.findings import database_findings
 from ovnreserve.plan.holders import Rival
-from ovnreserve.plan.repair import is_written
-from ovnreserve.plan.segment import Segment
+from ovnreserve.plan.pool_status import condition
 from ovnreserve.plan.status import observe
 from ovnreserve.plan.world import World
 
@@ -34,9 +31,14 @@ Records = Mapping[str, Sequence[tuple[str, dict[str, str]]]]
 """By name the rows that are its record, (uuid, external_ids)."""
 
 _NORMAL: Final = frozenset({"Bound", "NoPort"})
-_NAMED: Final = 3
-"""How many addresses of a switch one line names."""
-_NOT_OURS: Final = "what is not ours is never changed"
+_UNTIL_DELETED: Final = "it stays so until it is deleted"
+_UNTIL_BACK: Final = "it is kept, and written again once the subnet is back as it was"
+_UNFIT: Final = {
+    "SubnetMissing": _UNTIL_BACK,
+    "OutsideSubnet": _UNTIL_BACK,
+    "Overlapping": "both keep what they say until the ips of one are changed",
+}
+"""Why a repair leaves a pool that is not in force as it is."""
 _TABLES: Final = (
     ("logical router port ", "logical_router_port"),
     ("NAT ", "nat"),
@@ -48,37 +50,27 @@ _TABLES: Final = (
 """Where who holds an address is found, by the words that plan/holders has for it."""
 
 
-class Difference(NamedTuple):
-    """`command` shows it; `left` is why a repair leaves it as it is, "" where it does not."""
-
-    what: str
-    command: str
-    left: str = ""
-
-
 class Stores(NamedTuple):
     """What the world is held against: `ledger` is what its file says. What is `busy`, names and switches, is being
     written now and passed over.
     """
 
-    ledger: Mapping[str, Reservation | None]
+    ledger: Mapping[str, Resource | None]
     records: Records
     busy: Collection[str] = frozenset()
 
 
 def verify_names(world: World, stores: Stores, names: Iterable[str]) -> Iterator[Difference]:
-    """What is not as it should be of the reservations, or records, of these names."""
+    """What is not as it should be of the resources, or records, of these names."""
     for name in names:
         if name not in stores.busy:
-            yield from _reservation(world, stores, name)
+            yield from _resource(world, stores, name)
 
 
-def verify_switches(world: World, uuids: Iterable[str], busy: Collection[str]) -> Iterator[Difference]:
-    """What is not as it should be of the exclude_ips of these switches."""
-    for uuid in uuids:
-        segment = world.segments.get(uuid)
-        if segment is not None and uuid not in busy:
-            yield from _switch(world, world.settled(segment))
+def verify_database(world: World) -> Iterator[Difference]:
+    """What is wrong with the database as a whole."""
+    for finding in database_findings(world):
+        yield Difference(finding.message, "ovn-nbctl get nb_global . options:mac_prefix", NOT_OURS)
 
 
 # ---- the ledger ------------------------------------------------------------------------------------------------------
@@ -86,7 +78,7 @@ def verify_switches(world: World, uuids: Iterable[str], busy: Collection[str]) -
 
 def verify_ledger_row(revisions: Sequence[str], vector: Mapping[str, int]) -> Iterator[Difference]:
     """`revisions` are the texts of the ledger rows that there are, `vector` is what the ledger knows."""
-    command = _find("dns", f"external_ids:{KIND}", KIND_LEDGER)
+    command = find("dns", f"external_ids:{KIND}", KIND_LEDGER)
     if len(revisions) > 1:
         yield Difference(f"the ledger row is there {len(revisions)} times", command, _surplus())
     elif not revisions and vector:
@@ -99,24 +91,26 @@ def _vector(vector: Mapping[str, int]) -> str:
     return shown(", ".join(f"{who}:{count}" for who, count in sorted(vector.items()))) or "none"
 
 
-def _reservation(world: World, stores: Stores, name: str) -> Iterator[Difference]:
-    r = world.reservations.get(name)
+def _resource(world: World, stores: Stores, name: str) -> Iterator[Difference]:
+    r = world.resource(name)
     rows = stores.records.get(name, ())
     kept = stores.ledger.get(name)
     if kept != r:
-        command = _record_of(name)
-        what = _fields(kept, r) if kept is not None and r is not None else ""
         if kept is None:
-            yield Difference(f"IP {name}: it is not in the ledger's file", command)
+            what = "it is not in the ledger's file"
         elif r is None:
-            yield Difference(f"IP {shown(name)}: it is in the ledger's file and nowhere else", command)
+            what = "it is in the ledger's file and nowhere else"
         else:
-            yield Difference(f"IP {name}: the ledger's file has another {what}", command)
+            what = f"the ledger's file has another {_fields(kept, r)}"
+        yield Difference(f"{titled(name)}: {what}", record_of(name))
     if r is None:
         yield from _unknown(name, rows)
         return
     yield from _record(r, rows)
-    yield from _port(world, r)
+    if isinstance(r, Reservation):
+        yield from _reservation(world, r)
+    elif isinstance(r, Pool):
+        yield from _pool(world, r)
 
 
 # ---- records ---------------------------------------------------------------------------------------------------------
@@ -124,55 +118,55 @@ def _reservation(world: World, stores: Stores, name: str) -> Iterator[Difference
 
 def _unknown(name: str, rows: Sequence[tuple[str, dict[str, str]]]) -> Iterator[Difference]:
     for uuid, ids in rows:
-        if reservation_of(ids) is None:
+        if resource_of(ids) is None:
             left = f"nobody knows whose it was; ovn-nbctl destroy dns {uuid} removes it"
-            what = f'record {uuid} of "{shown(name)}": it cannot be read, and no IP has its name'
+            what = f'record {uuid} of "{shown(name)}": it cannot be read, and no {involved(name).kind} has its name'
             yield Difference(what, f"ovn-nbctl list dns {uuid}", left)
         else:
-            yield Difference(f"record {uuid} of IP {name}: the ledger does not know it", f"ovn-nbctl list dns {uuid}")
+            what = f"record {uuid} of {titled(name)}: the ledger does not know it"
+            yield Difference(what, f"ovn-nbctl list dns {uuid}")
 
 
-def _record(r: Reservation, rows: Sequence[tuple[str, dict[str, str]]]) -> Iterator[Difference]:
-    if len(rows) == 1 and r.state is not State.INTENDED and rows[0][1] == external_ids_of(r):
+def _record(r: Resource, rows: Sequence[tuple[str, dict[str, str]]]) -> Iterator[Difference]:
+    if len(rows) == 1 and r.state is not State.INTENDED and rows[0][1] == record_ids(r):
         return  # the quick way for nearly all of them
-    own = [(uuid, found) for uuid, ids in rows if (found := reservation_of(ids)) is not None and found.uid == r.uid]
-    command = _record_of(r.name)
+    own = [(uuid, found) for uuid, ids in rows if (found := resource_of(ids)) is not None and found.uid == r.uid]
+    command = record_of(r.name)
+    title = titled(r.name)
     if not rows:
         if r.state is State.INTENDED:
-            yield Difference(f"IP {r.name}: it is in the ledger, and not yet in the database", command)
+            yield Difference(f"{title}: it is in the ledger, and not yet in the database", command)
         elif r.state is not State.RELEASING:
-            yield Difference(f"IP {r.name}: its record is missing", command)
+            yield Difference(f"{title}: its record is missing", command)
         return
     if not own:
         uuid, ids = rows[0]
-        found = reservation_of(ids)
+        found = resource_of(ids)
         what = "its record cannot be read" if found is None else f"its record is of another uid, {found.uid}"
-        yield Difference(f"IP {r.name}: {what}", f"ovn-nbctl list dns {uuid}")
+        yield Difference(f"{title}: {what}", f"ovn-nbctl list dns {uuid}")
     elif own[0][1] != r and r.state is not State.INTENDED:
         what = f"its record has another {_fields(own[0][1], r)}"
-        yield Difference(f"IP {r.name}: {what}", f"ovn-nbctl list dns {own[0][0]}")
+        yield Difference(f"{title}: {what}", f"ovn-nbctl list dns {own[0][0]}")
     if len(rows) > 1:
-        yield Difference(f"IP {r.name}: its record is there {len(rows)} times", command, _surplus())
+        yield Difference(f"{title}: its record is there {len(rows)} times", command, _surplus())
 
 
 def _surplus() -> str:
     return "the daemon uses one of them; ovn-nbctl destroy dns UUID removes another"
 
 
-def _fields(one: Reservation, other: Reservation) -> str:
-    """Those in which the two differ."""
+def _fields(one: Resource, other: Resource) -> str:
+    """Those in which the two, of one kind, differ."""
     return ", ".join(field for field in one.__struct_fields__ if getattr(one, field) != getattr(other, field))
 
 
 # ---- ports and holders -----------------------------------------------------------------------------------------------
 
 
-def _port(world: World, r: Reservation) -> Iterator[Difference]:
+def _reservation(world: World, r: Reservation) -> Iterator[Difference]:
     """What keeps the reservation from being used, or somebody else from leaving it alone."""
     if r.state is State.FAILED:
-        yield Difference(
-            f"IP {r.name}: it has failed: {r.message}", _record_of(r.name), "it stays so until it is deleted"
-        )
+        yield Difference(f"IP {r.name}: it has failed: {r.message}", record_of(r.name), _UNTIL_DELETED)
         return
     if r.state is not State.HELD:
         return
@@ -181,9 +175,7 @@ def _port(world: World, r: Reservation) -> Iterator[Difference]:
         world.settled(segment)
     seen = observe(world, r, None, 0.0, awaited=False)
     if seen.lost is not None:
-        here = f"ovn-nbctl --if-exists --columns=_uuid,name,other_config list logical_switch {r.switch}"
-        left = "it is kept, and written again once the subnet is back as it was"
-        yield Difference(f"IP {r.name}: {seen.lost[1]}", here, left)
+        yield Difference(f"IP {r.name}: {seen.lost[1]}", _switch(r.switch), _UNTIL_BACK)
         return
     port = world.port(r.name)
     if port is not None and seen.bound.reason not in _NORMAL:
@@ -192,7 +184,25 @@ def _port(world: World, r: Reservation) -> Iterator[Difference]:
             f"IP {r.name}: not bound: {seen.bound.message}", f"ovn-nbctl list logical_switch_port {port.uuid}", left
         )
     for rival in seen.conflicts:
-        yield Difference(f"IP {r.name}: {rival}", _shows(rival), _NOT_OURS)
+        yield Difference(f"IP {r.name}: {rival}", _shows(rival), NOT_OURS)
+
+
+def _switch(uuid: str) -> str:
+    return f"ovn-nbctl --if-exists --columns=_uuid,name,other_config list logical_switch {uuid}"
+
+
+def _pool(world: World, pool: Pool) -> Iterator[Difference]:
+    """What keeps it from being in force. One that is not yet in the database is told of its record."""
+    segment = world.segments.get(pool.switch)
+    if segment is not None:
+        world.settled(segment)
+    _ready, reason, message = condition(world, pool)
+    title = titled(pool.name)
+    if pool.state is State.FAILED:
+        yield Difference(f"{title}: it has failed: {message}", record_of(pool.name), _UNTIL_DELETED)
+    elif reason in _UNFIT:
+        command = find("dns", f"external_ids:{KIND}", KIND_POOL) if reason == "Overlapping" else _switch(pool.switch)
+        yield Difference(f"{title}: {message}", command, _UNFIT[reason])
 
 
 def _shows(rival: Rival) -> str:
@@ -200,68 +210,6 @@ def _shows(rival: Rival) -> str:
     if rival.port:
         return f"ovn-nbctl list logical_switch_port {rival.port}"
     if rival.who.startswith("IP "):
-        return _record_of(rival.who.removeprefix("IP "))
+        return record_of(rival.who.removeprefix("IP "))
     table = next((table for words, table in _TABLES if rival.who.startswith(words)), "")
     return f"ovn-nbctl list {table}" if table else "ovn-nbctl show"
-
-
-# ---- exclude_ips -----------------------------------------------------------------------------------------------------
-
-
-def _switch(world: World, segment: Segment) -> Iterator[Difference]:
-    switch = segment.switch
-    columns = f"other_config:{EXCLUDE_IPS} external_ids:{EXCLUDED_MARK}"
-    command = f"ovn-nbctl --if-exists get logical_switch {switch.uuid} {columns}"
-    where = f"exclude_ips of logical switch {shown(switch.name)} ({switch.uuid})"
-    missing, surplus = ([], Runs()) if is_written(segment) else _ours(segment)
-    withheld = {address: who for address in (*missing, *segment.withheld) if (who := _runs_on(world, segment, address))}
-    for address, who in sorted(withheld.items()):
-        name = segment.reserved[4, address]
-        left = f"to exclude it would renumber port {who}; it is excluded once that port leaves"
-        yield Difference(f"IP {name}: {format_v4(address)} is withheld from {where}: port {who} has it", command, left)
-    lacking = Runs((address, address) for address in missing if address not in withheld)
-    if lacking:
-        yield Difference(f"{where}: {_some(lacking)} not in our part", command)
-    if surplus:
-        yield Difference(f"{where}: {_some(surplus)} in our part, and nobody has that reserved", command)
-    if not (missing or surplus or is_written(segment)):
-        yield Difference(f"{where}: our part is not written as it should be", command)
-    excludes = bad_excludes(segment)
-    if excludes is not None:
-        yield Difference(excludes.message, command, _NOT_OURS)
-
-
-def _ours(segment: Segment) -> tuple[list[int], Runs]:
-    """The addresses that our part of exclude_ips should have and has not, and those that it has and should not."""
-    ours = Runs(exclude_ips.parse(segment.ours, 0, 0).ranges)  # whatever the network is now
-    gaps = (gap for first, last in segment.excluded for gap in ours.gaps_down(first, last))
-    missing = [address for first, last in gaps for address in range(first, last + 1)]
-    return missing, Runs(gap for first, last in ours for gap in segment.excluded.gaps_down(first, last))
-
-
-def _runs_on(world: World, segment: Segment, address: int) -> str:
-    """The port that ovn-northd gave a reserved address and that is not the reservation's own; "" if there is none."""
-    name = segment.reserved.get((4, address), "")
-    for uuid in sorted(segment.port_addresses.get((4, address), ())):
-        port = world.ports[uuid]
-        if port.assigned is not None and address in port.assigned.v4 and port.name != name:
-            return port.name
-    return ""
-
-
-def _some(addresses: Runs) -> str:
-    """The first of them, and how many more there are."""
-    first = islice((address for low, high in addresses for address in range(low, high + 1)), _NAMED)
-    count = addresses.count()
-    more = f" and {count - _NAMED} more" if count > _NAMED else ""
-    return f"{', '.join(map(format_v4, first))}{more} {'is' if count == 1 else 'are'}"
-
-
-def _record_of(name: str) -> str:
-    return _find("dns", f"external_ids:{NAME}", name)
-
-
-def _find(table: str, column: str, value: str) -> str:
-    """The ovn-nbctl command that finds what has this value there, for a shell."""
-    plain = value.replace(".", "").replace("-", "").isalnum() and value.isascii()
-    return f"ovn-nbctl find {table} {shlex.quote(f'{column}={value if plain else json.dumps(value)}')}"
