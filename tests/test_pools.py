@@ -31,6 +31,7 @@ from ovnreserve.model.steps import (
 )
 from ovnreserve.plan.outcome import Defer, Event, Plan
 from ovnreserve.plan.pool_status import PoolStatus, describe_pool, remark
+from ovnreserve.plan.pooled import Pools
 from ovnreserve.plan.pools import plan_pool, plan_pool_patch
 from ovnreserve.plan.reconcile import reconcile
 from ovnreserve.plan.rehome import plan_rehome
@@ -455,6 +456,23 @@ def test_counts_are_exact_and_everybody_who_has_an_address_uses_it(cloud: Cloud)
     cloud.world.quarantine(switch, 6, parse_v6("fd00::8"), 5.0)
     counts = describe_pool(cloud.world, made).counts
     assert counts == (3, 1, 2, (1 << 63) - 3), "the router's EUI-64 address too"
+
+
+SPANS = st.tuples(st.integers(0, 12), st.integers(0, 12)).map(sorted).map(tuple)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.lists(SPANS, min_size=1, max_size=3))), st.integers(0, 4), SPANS)
+def test_what_others_have_of_a_range_is_found_whether_pools_are_disjoint_or_not(
+    changes: list[tuple[int, list[tuple[int, int]]]], asker: int, span: tuple[int, int]
+) -> None:
+    pools = Pools()
+    for number, ranges in changes:
+        pools.put(pool("s", name=f"p{number}", v4=tuple(Runs(ranges))))
+    has = {each.name: {a for first, last in each.v4 for a in range(first, last + 1)} for each in pools}
+    asked = {*range(span[0], span[1] + 1)}
+    expected = {(name, a) for name in has.keys() - {f"ippool/p{asker}"} for a in has[name] & asked}
+    found = pools.overlapping(f"ippool/p{asker}", 4, *span)
+    assert {(other.name, a) for other, first, last in found for a in range(first, last + 1)} == expected
 
 
 def test_pools_that_overlap_after_a_fork_are_said_and_both_stay(cloud: Cloud) -> None:

@@ -24,6 +24,7 @@ class Pools:
         self._each: dict[str, dict[int, Runs]] = {}
         """The addresses of each pool that is or was in force, by family."""
         self._runs = {4: Runs(), 6: Runs()}
+        self._are_disjoint = True
 
     def __iter__(self) -> Iterator[Pool]:
         """By name."""
@@ -81,7 +82,13 @@ class Pools:
         return [pool for pool in found if gives(pool)]
 
     def overlapping(self, name: str, family: int, first: int, last: int) -> Iterator[tuple[Pool, int, int]]:
-        """The pools in force, but the one of that name, that have something of the range, and what."""
+        """The pools in force, but the one of that name, that have something of the range, and what. Where pools are
+        disjoint and nobody else has any of it, looks at that pool alone.
+        """
+        mine = self._each.get(name)
+        own = 0 if mine is None else mine[family].count_in(first, last)
+        if self._are_disjoint and own == self._runs[family].count_in(first, last):
+            return
         for other in sorted(self._each):
             if other != name:
                 for begin, end in self._each[other][family].runs_in(first, last):
@@ -97,6 +104,10 @@ class Pools:
     def _renew(self) -> None:
         for family in self._runs:
             self._runs[family] = Runs(run for runs in self._each.values() for run in runs[family])
+        self._are_disjoint = all(
+            sum(runs[family].count() for runs in self._each.values()) == all_.count()
+            for family, all_ in self._runs.items()
+        )
 
 
 def gives(pool: Pool) -> bool:
