@@ -61,6 +61,24 @@ def test_where_there_are_fewer_they_are_named_and_the_exit_status_says_so(site: 
     assert done == (1, "", f"error: no IPv4 address is free on subnet {switch}\n")
 
 
+def test_what_a_pool_has_is_not_suggested_and_its_owner_named(site: Site) -> None:
+    switch = site.switch("10.16.0.0/29")
+    spec = {"subnet": switch, "ips": ["10.16.0.5..10.16.0.6"], "namespaces": ["prod"]}
+    site.apply({"apiVersion": "kubeovn.io/v1", "kind": "IPPool", "metadata": {"name": "pool-1"}, "spec": spec})
+    assert site.command("suggest", "--subnet", switch).stdout == "10.16.0.4\n"
+    refusal = "of IPPool pool-1, which is for namespace prod"
+    assert explained(site, switch, "10.16.0.6") == (
+        1,
+        [
+            "10.16.0.6 is in IPPool pool-1, for namespace prod",
+            f"10.16.0.6 may not be given (spec.v4IpAddress): {refusal}",
+        ],
+    )
+    assert site.reserve(switch, v4IpAddress="10.16.0.6").causes == {"spec.v4IpAddress": f"10.16.0.6 is {refusal}"}
+    assert site.reserve(switch, namespace="prod", v4IpAddress="10.16.0.6").result == "created"
+
+
+
 def test_what_is_in_quarantine_comes_last_and_is_marked(site: Site) -> None:
     switch = site.switch("10.16.0.0/29")
     released = site.reserve(switch, v4IpAddress="10.16.0.6")

@@ -46,12 +46,26 @@ def test_what_is_in_quarantine_is_a_warning_that_does_not_name_thousands(server,
 
 @pytest.mark.parametrize("free", [True, False])
 def test_an_address_is_explained_and_the_exit_status_says_whether_it_is_free(server, run, free):
-    said = {"address": "fd00::9", "free": free, "reasons": [] if free else ["held by IP x"], "mayBeGiven": free}
+    reasons = [] if free else ["held by IP x (Bound)"]
+    refusal = "" if free else "held by IP x"
+    said = {"address": "fd00::9", "free": free, "reasons": reasons, "mayBeGiven": free, "refusal": refusal}
     server.on(f"GET {SUGGEST}?subnet=lan&explain=FD00%3A%3A9", said)
-    lines = "fd00::9 is free\n" if free else "fd00::9 is held by IP x\nfd00::9 may not be given (spec.v6IpAddress)\n"
+    why = "fd00::9 is held by IP x (Bound)\nfd00::9 may not be given (spec.v6IpAddress)\n"
+    lines = "fd00::9 is free\n" if free else why
     assert run("suggest", "--subnet", "lan", "--explain", "FD00::9") == (int(not free), lines, "")
     code, out, err = run("suggest", "--subnet", "lan", "--explain", "FD00::9", "-o", "json")
     assert (code, json.loads(out), err) == (int(not free), said, "")
+
+
+def test_a_refusal_that_no_reason_has_said_is_said_too(server, run):
+    refusal = "of IPPool pool-1, which is for namespace prod"
+    reasons = ["in IPPool pool-1, for namespace prod"]
+    said = {"address": "10.0.0.9", "free": False, "reasons": reasons, "mayBeGiven": False, "refusal": refusal}
+    server.on(f"GET {SUGGEST}?subnet=lan&explain=10.0.0.9", said)
+    assert run("suggest", "--subnet", "lan", "--explain", "10.0.0.9")[:2] == (
+        1,
+        f"10.0.0.9 is {reasons[0]}\n10.0.0.9 may not be given (spec.v4IpAddress): {refusal}\n",
+    )
 
 
 @pytest.mark.parametrize(

@@ -285,6 +285,32 @@ def test_what_was_released_is_in_quarantine_until_then() -> None:
     assert explained(cloud, "10.0.0.9").refusal == ""
 
 
+@pytest.mark.parametrize(
+    ("namespaces", "reason", "refusal"),
+    [
+        (("prod",), "in IPPool pool-1, for namespace prod", "of IPPool pool-1, which is for namespace prod"),
+        (
+            (),
+            "in IPPool pool-1, for nobody",
+            "of IPPool pool-1, which is for nobody but whom annotation ovn.kubernetes.io/ip_pool gives it",
+        ),
+    ],
+)
+def test_what_a_pool_has_is_not_free_and_only_for_whom_the_pool_is_for(
+    namespaces: tuple[str, ...], reason: str, refusal: str
+) -> None:
+    cloud = Cloud()
+    switch = cloud.switch(v6="fd00::/64")
+    cloud.pool(switch, "10.0.0.9..10.0.0.20", "fd00::1:0/112", namespaces=namespaces)
+    assert explained(cloud, "10.0.0.9") == Explanation("10.0.0.9", (reason,), refusal)
+    assert explained(cloud, "fd00::1:9") == Explanation("fd00::1:9", (reason,), refusal)
+    assert explained(cloud, "10.0.0.21").reasons == ()
+    cloud.reserve(switch)
+    found = explained(cloud, "10.0.0.9")
+    assert found.reasons == ("held by IP vm-1.default (Reserved)", reason)
+    assert found.refusal == "held by IP vm-1.default"
+
+
 @pytest.mark.parametrize("address", ["", "10.0.0", "10.0.0.256", "x" * 10_000, "10.0.0.9/24", "fe80::1%eth0"])
 def test_what_is_no_address_is_refused(address: str) -> None:
     cloud = Cloud()

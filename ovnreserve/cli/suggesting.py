@@ -78,4 +78,9 @@ def _explain(answer: dict[str, Any], report: Report) -> None:
     for reason in answer["reasons"]:
         report.say(printable(f"{address} is {reason}"))
     field = "spec.v6IpAddress" if ":" in address else "spec.v4IpAddress"
-    report.say(f"{address} may{' not' if not answer['mayBeGiven'] else ''} be given ({field})")
+    if answer["mayBeGiven"]:
+        report.say(f"{address} may be given ({field})")
+    else:
+        refusal = answer["refusal"]
+        more = "" if any(reason.startswith(refusal) for reason in answer["reasons"]) else f": {refusal}"
+        report.say(printable(f"{address} may not be given ({field}){more}"))

@@ -68,12 +68,15 @@ def check_given(segment: Segment, wanted: Wanted, warnings: list[str]) -> None:
         pool = segment.pools.at(family, address)
         shown = format_v4(address) if family == 4 else format_v6(address)
         if pool is not None and not may_have(pool, wanted):
-            hint = "" if pool.namespaces else f" but whom annotation {IP_POOL} gives it"
-            raise Conflict.over(
-                wanted.name, f"spec.{field}", f"{shown} is of IPPool {pool.title}, which is for {pool.whom}{hint}"
-            )
+            raise Conflict.over(wanted.name, f"spec.{field}", f"{shown} is {kept_for(pool)}")
         if named and (pool is None or pool.title != named):
             warnings.append(f"{shown} is given, and not of IPPool {named}, which annotation {IP_POOL} names")
+
+
+def kept_for(pool: Pool) -> str:
+    """Why somebody else may not have an address of that pool; reads behind "ADDRESS is "."""
+    hint = "" if pool.namespaces else f" but whom annotation {IP_POOL} gives it"
+    return f"of IPPool {pool.title}, which is for {pool.whom}{hint}"
 
 
 def may_have(pool: Pool, wanted: Wanted) -> bool:

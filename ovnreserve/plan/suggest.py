@@ -16,6 +16,7 @@ from ovnreserve.model.documents import timestamp
 from ovnreserve.model.errors import Conflict, FieldError, Invalid, NotFound, shown
 from ovnreserve.model.topology import AUTO_RANGE, auto_ranges
 from ovnreserve.plan import status
+from ovnreserve.plan.allot import kept_for
 from ovnreserve.plan.holders import check_free, holders
 from ovnreserve.plan.reserve import unfit
 from ovnreserve.plan.segment import Segment
@@ -41,7 +42,8 @@ class Suggestion(NamedTuple):
 
 class Explanation(NamedTuple):
     """`reasons` are why an automatic choice does not take the address, none if it is free; `refusal` why a document
-    may not name it either, "" if it may. Each reads behind "ADDRESS is ".
+    may not name it either, "" if it may; where it is a pool's, one may that is of whom the pool is for. Each reads
+    behind "ADDRESS is ".
     """
 
     address: str
@@ -111,6 +113,9 @@ def _reasons(world: World, segment: Segment, space: Space, address: int, quarant
     reserved = segment.reserved.get((family, address))
     for who in holders(world, segment, family, address, None, ""):
         yield f"held by {who}" + (f" ({_phase(world, reserved)})" if reserved and who == f"IP {reserved}" else "")
+    pool = segment.pools.at(family, address)
+    if pool is not None:
+        yield f"in IPPool {pool.title}, for {pool.whom}"
     if space.is_excluded(address):
         yield f"excluded by the operator ({_token(segment, space, address)} in other_config:exclude_ips)"
     yield from _by_its_place(world, space, address)
@@ -156,11 +161,13 @@ def _refusal(world: World, segment: Segment, space: Space, address: int) -> str:
     why = unfit(world, space, address)
     if why:
         return why.removeprefix("is ")
+    family = 4 if space.cidr.bits == 32 else 6
     try:
-        check_free(world, segment, "", 4 if space.cidr.bits == 32 else 6, address, None)
+        check_free(world, segment, "", family, address, None)
     except Conflict as conflict:
         return conflict.causes[0].message.removeprefix(f"{space.cidr.format(address)} is ")
-    return ""
+    pool = segment.pools.at(family, address)
+    return "" if pool is None else kept_for(pool)
 
 
 def _subnet(world: World, name: str) -> Segment:
