@@ -64,6 +64,12 @@ class Owner(Resource, frozen=True, kw_only=True):
         """The first ordinal that a set has no pod for any more."""
         return self.start + self.replicas
 
+    @property
+    def scale(self) -> str:
+        """How many pods a set has, in words."""
+        count = f"{self.replicas} replica{'' if self.replicas == 1 else 's'}"
+        return f"{count} from ordinal {self.start}" if self.start else count
+
     def document(self, retained: int = 0) -> dict[str, Any]:
         """As it goes out. `retained` is how many IPs are kept for it and have no port."""
         document: dict[str, Any] = {

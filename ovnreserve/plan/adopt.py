@@ -15,7 +15,7 @@ from ovnreserve.model.topology import Port
 from ovnreserve.plan.outcome import Context, Event, Plan
 from ovnreserve.plan.patch import Patch, merged
 from ovnreserve.plan.reserve import plan_adopt, plan_create
-from ovnreserve.plan.retain import identity_of, plan_let_go, retainer
+from ovnreserve.plan.retain import identity_of, plan_let_go, retainer, rule
 from ovnreserve.plan.update import plan_patch
 from ovnreserve.plan.world import World
 
@@ -38,8 +38,9 @@ def plan_retain(world: World, name: str, context: Context) -> Plan:
     """Make the IP of a port outlive it, or let go of what nobody retains any more. Raises Defer."""
     r = world.reservations.get(name)
     if r is not None:
-        kept = r.reserved or r.state is not State.HELD or retainer(world, identity_of(r)) is not None
-        return Plan("unchanged") if kept else plan_let_go(world, r, context, "nobody retains it any more")
+        keeper, why = rule(world, identity_of(r))
+        kept = r.reserved or r.state is not State.HELD or keeper
+        return Plan("unchanged") if kept else plan_let_go(world, r, context, why)
     port = world.port(name)
     if port is None or not _may_be_retained(port):
         return Plan("unchanged")

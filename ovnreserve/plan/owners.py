@@ -101,13 +101,9 @@ def _change(
         return Plan("unchanged", present)
     scaled = (replicas, start) != (present.replicas, present.start)
     changed = changed.with_(generation=present.generation + scaled, **context.stamp)
-    events = (Event("Normal", "Scaled", present.name, f"{_shown(changed)}; before: {_scale(present)}"),)
+    events = (Event("Normal", "Scaled", present.name, f"{_shown(changed)}; before: {present.scale}"),)
     return Plan("configured", changed, (UpdateRecord(changed),), events if scaled else ())
 
 
 def _shown(owner: Owner) -> str:
-    return owner.what if owner.kind != STATEFUL_SET else f"{owner.what}: {_scale(owner)}"
-
-
-def _scale(owner: Owner) -> str:
-    return f"{owner.replicas} replicas" + (f" from ordinal {owner.start}" if owner.start else "")
+    return owner.what if owner.kind != STATEFUL_SET else f"{owner.what}: {owner.scale}"

@@ -15,7 +15,9 @@ if there is none. What is reserved, by label, is none of this module's business 
 
 from __future__ import annotations
 
-from ovnreserve.model.owner import STATEFUL_SET, VIRTUAL_MACHINE, Owner, owner_name, set_of
+from typing import NamedTuple
+
+from ovnreserve.model.owner import STATEFUL_SET, VIRTUAL_MACHINE, owner_name, set_of
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import State
 from ovnreserve.model.steps import DropRecord
@@ -27,27 +29,49 @@ from ovnreserve.plan.squatters import unblocked
 from ovnreserve.plan.world import World
 
 
-def retainer(world: World, who: Identity) -> tuple[str, str] | None:
-    """Who keeps the IP of that workload when its port goes: (podType, in words); None if nobody does."""
+class Rule(NamedTuple):
+    """What becomes of an IP when its port goes: the podType of the owner that keeps it, "" if none does; and why, in
+    words.
+    """
+
+    pod_type: str
+    why: str
+
+
+def retainer(world: World, who: Identity) -> Rule | None:
+    """Who keeps the IP of that workload when its port goes; None if nobody does."""
+    found = rule(world, who)
+    return found if found.pod_type else None
+
+
+def rule(world: World, who: Identity) -> Rule:
+    """The table above, for one workload."""
     name, namespace, pod_type = who
+    against: list[str] = []
     machine = world.owners.get(owner_name(VIRTUAL_MACHINE, namespace, name))
-    if world.keep_vm_ip and (pod_type == VIRTUAL_MACHINE or (not pod_type and machine is not None)):
-        if machine is None:
-            return VIRTUAL_MACHINE, f"VirtualMachine {namespace}/{name}, which is not known to be gone"
-        if machine.state is not State.RELEASING:
-            return VIRTUAL_MACHINE, machine.what
+    if pod_type == VIRTUAL_MACHINE or (not pod_type and machine is not None):
+        if not world.keep_vm_ip:
+            against.append("keep_vm_ip is off")
+        elif machine is None:
+            return Rule(VIRTUAL_MACHINE, f"VirtualMachine {namespace}/{name}, which is not known to be gone")
+        elif machine.state is State.RELEASING:
+            against.append(f"{machine.what} is deleted")
+        else:
+            return Rule(VIRTUAL_MACHINE, machine.what)
     member = set_of(name)
     stateful_set = None if member is None else world.owners.get(owner_name(STATEFUL_SET, namespace, member[0]))
     if pod_type == STATEFUL_SET or (not pod_type and stateful_set is not None):
         if member is None or stateful_set is None:
-            return STATEFUL_SET, f"the StatefulSet of {namespace}/{name}, which is not known to have shrunk"
-        if _has_pod(stateful_set, member[1]):
-            return STATEFUL_SET, f"{stateful_set.what}, ordinals below {stateful_set.end}"
-    return None
-
-
-def _has_pod(stateful_set: Owner, ordinal: int) -> bool:
-    return stateful_set.state is not State.RELEASING and ordinal < stateful_set.end
+            unknown = f"the StatefulSet of {namespace}/{name}, which is not known to have shrunk"
+            return Rule(STATEFUL_SET, unknown)
+        if stateful_set.state is State.RELEASING:
+            against.append(f"{stateful_set.what} is deleted")
+        elif member[1] < stateful_set.end:
+            return Rule(STATEFUL_SET, f"{stateful_set.what}, ordinals below {stateful_set.end}")
+        else:
+            ends = f", its ordinals end below {stateful_set.end}" if stateful_set.replicas else ""
+            against.append(f"{stateful_set.what} has {stateful_set.scale}{ends}")
+    return Rule("", " and ".join(against) or "it has no owner")
 
 
 def identity_of(r: Reservation) -> Identity:
