@@ -13,6 +13,7 @@ from ovnreserve.sandbox import Daemon, Servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 RESERVED = "ovn.kubernetes.io/ip_reserved"
 
@@ -341,3 +342,29 @@ def test_owners_come_back_into_a_database_that_lost_them(here: Site) -> None:
     wait_until(
         lambda: here.nb("find", "dns", "external_ids:ovnreserve/name=statefulset/default/web"), what="written again"
     )
+
+
+def test_a_backup_has_owners_and_what_they_retain_and_a_restore_brings_both_back(
+    servers: Servers, tmp_path: Path
+) -> None:
+    with Daemon(servers, tmp_path / "first") as first:
+        site = Site(servers, first, follow=True)
+        switch = site.switch()
+        tell(site, "StatefulSet", "web", replicas=2, ordinals={"start": 1})
+        tell(site, "VirtualMachine", "vm1")
+        address = grow(site, switch, "web-1")
+        retained(site, "web-1")
+        site.nb("lsp-del", "web-1.default")
+        assert site.command("backup", str(tmp_path / "backup")).stdout.endswith("1 reservation and 2 owners\n")
+    servers.nbctl("--", "--all", "destroy", "dns", "--", "clear", "logical_switch", switch, "other_config")
+    servers.nbctl("set", "logical_switch", switch, f"other_config:subnet={NETWORK}")
+    with Daemon(servers, tmp_path / "second") as second:
+        site = Site(servers, second, follow=True)
+        done = site.command("restore", str(tmp_path / "backup"))
+        assert (done.code, done.stderr) == (0, "")
+        assert site.client.get("/apis/apps/v1/namespaces/default/statefulsets/web")["spec"]["replicas"] == 2
+        assert retained(site, "web-1")["spec"]["v4IpAddress"] == address
+        again = site.command("restore", str(tmp_path / "backup"))
+        assert again.stdout.splitlines()[-1].endswith("0 restored, 3 unchanged, 0 not restored")
+        tell(site, "StatefulSet", "web", verb="delete")
+        gone(site, "web-1")

@@ -25,6 +25,7 @@ from ovnreserve.cli.report import Report
 from ovnreserve.ledger.backup import read_backup
 from ovnreserve.ledger.guard import LedgerError
 from ovnreserve.model.ip import API_VERSION, Status, render
+from ovnreserve.model.owner import Owner
 from ovnreserve.model.pool import Pool
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import Resource, State
@@ -107,12 +108,15 @@ def restore(options: Options, client: Client, report: Report) -> None:
     restored = unchanged = 0
     for kept_as, of_kind in _by_kind(kept):
         kind = kept_as.kind
-        found = {resources.metadata(item).get("name"): item for item in client.get(kind.path()).get("items") or ()}
+        items = client.get(kind.path()).get("items") or ()
+        found = {resources.name_of({"kind": kind.kind, **item}): item for item in items}
         missing = []
         for r in of_kind:
             wanted = kept_as.document(r)
-            title = printable(f"{kind.singular}.{resources.GROUP}/{resources.metadata(wanted)['name']}")
-            present = found.get(resources.metadata(wanted)["name"])
+            title = printable(f"{kind.singular}.{kind.group}/{resources.metadata(wanted)['name']}")
+            present = found.get(resources.name_of(wanted))
+            if present is not None and kind is resources.IP and not resources.metadata(present).get("finalizers"):
+                present = None  # it only lives with its port
             if present is None:
                 missing.append(wanted)
             elif differs := kept_as.difference(r, present):
@@ -132,8 +136,8 @@ def restore(options: Options, client: Client, report: Report) -> None:
 def _by_kind(kept: list[Resource]) -> Iterator[tuple[_Kept, list[Resource]]]:
     """What is to be had again, in the order of the kinds."""
     wanted = [r for r in kept if r.state in (State.HELD, State.INTENDED)]
-    for type_, kept_as in _KEPT.items():
-        of_kind = [r for r in wanted if isinstance(r, type_)]
+    for kept_as in _KEPT:
+        of_kind = [r for r in wanted if kind_of(r) == kept_as.kind.kind]
         if of_kind:
             yield kept_as, of_kind
 
@@ -160,7 +164,8 @@ def _ask(client: Client, report: Report, documents: list[dict[str, Any]]) -> int
 def document(r: Reservation) -> dict[str, Any]:
     """What asks for the same addresses again. Of what the server sets, nothing: it is another reservation."""
     spec = msgspec.to_builtins(render(r, Status("", ())).spec)
-    metadata = {"name": r.name, "labels": r.labels, "annotations": r.annotations}
+    labels = r.labels if r.reserved else {**r.labels, resources.RESERVED: "false"}
+    metadata = {"name": r.name, "labels": labels, "annotations": r.annotations}
     return {"apiVersion": API_VERSION, "kind": resources.IP.kind, "metadata": metadata, "spec": spec}
 
 
@@ -198,6 +203,23 @@ def pool_difference(pool: Pool, present: dict[str, Any]) -> str:
     return ""
 
 
+def owner_document(owner: Owner) -> dict[str, Any]:
+    """What tells of the same owner again."""
+    told = owner.document()
+    metadata = {
+        "name": owner.title, "namespace": owner.namespace, "labels": owner.labels, "annotations": owner.annotations,
+    }  # fmt: skip
+    return {"apiVersion": told["apiVersion"], "kind": owner.kind, "metadata": metadata, "spec": told.get("spec", {})}
+
+
+def owner_difference(owner: Owner, present: dict[str, Any]) -> str:
+    """Why the owner of that name is not what the backup has; empty if it is."""
+    has, ours = resources.section(present, "spec"), owner_document(owner)["spec"]
+    if has == ours:
+        return ""
+    return f"has spec {json.dumps(has)}, the backup {json.dumps(ours)}"
+
+
 class _Kept(NamedTuple):
     """How resources of a kind are asked for again, and compared with one that is there."""
 
@@ -206,19 +228,28 @@ class _Kept(NamedTuple):
     difference: Callable[[Any, dict[str, Any]], str]
 
 
-_KEPT: dict[type[Resource], _Kept] = {
-    Pool: _Kept(resources.IP_POOL, pool_document, pool_difference),
-    Reservation: _Kept(resources.IP, document, difference),
-}
-"""In the order in which they are restored."""
+_KEPT = (
+    _Kept(resources.STATEFUL_SET, owner_document, owner_difference),
+    _Kept(resources.VIRTUAL_MACHINE, owner_document, owner_difference),
+    _Kept(resources.IP_POOL, pool_document, pool_difference),
+    _Kept(resources.IP, document, difference),
+)
+"""In the order in which they are restored: an IP is retained if its owner says so, and may be from a pool."""
+
+
+def kind_of(r: Resource) -> str:
+    """The kind that users know it by."""
+    if isinstance(r, Owner):
+        return r.kind
+    return resources.IP_POOL.kind if isinstance(r, Pool) else resources.IP.kind
 
 
 def counted(kept: list[Resource]) -> str:
     """`2 reservations`, and what else there is."""
-    pools = sum(isinstance(r, Pool) for r in kept)
-    found = sum(isinstance(r, Reservation) for r in kept)
-    also = f" and {pools} pool{'s' * (pools != 1)}" if pools else ""
-    return f"{found} reservation{'s' * (found != 1)}{also}"
+    counts = (("reservation", Reservation), ("pool", Pool), ("owner", Owner))
+    numbers = [(word, sum(isinstance(r, type_) for r in kept)) for word, type_ in counts]
+    told = [f"{number} {word}{'s' * (number != 1)}" for word, number in numbers if number or word == "reservation"]
+    return " and ".join((", ".join(told[:-1]), told[-1])) if len(told) > 1 else told[0]
 
 
 def chunks(documents: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

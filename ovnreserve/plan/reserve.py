@@ -44,6 +44,7 @@ from ovnreserve.plan.holders import check_adoptable, check_free, check_mac
 from ovnreserve.plan.identity import Identity, contradiction
 from ovnreserve.plan.macs import choose_mac
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
+from ovnreserve.plan.retain import retainer
 from ovnreserve.plan.segment import FEW_PORTS, Segment
 from ovnreserve.plan.space import Space
 from ovnreserve.plan.update import being_deleted, plan_update
@@ -79,7 +80,8 @@ def plan_create(world: World, wanted: Wanted, context: Context) -> Plan:
     """Reserve. Raises Invalid, Conflict, AlreadyExists, NoAvailableAddress or Defer; nothing was written then."""
     if wanted.name in world.reservations:
         raise AlreadyExists.of("ips", wanted.name)
-    if wanted.reserved is False:
+    who = Identity(wanted.pod_name, wanted.namespace, wanted.pod_type)
+    if wanted.reserved is False and retainer(world, who) is None:
         raise _not_reserved(wanted.name)
     return _plan(world, _segment(world, wanted), wanted, context)
 
@@ -120,7 +122,7 @@ def _plan(world: World, segment: Segment, wanted: Wanted, context: Context) -> P
 
 
 def _not_reserved(name: str) -> Invalid:
-    why = "an IP that is not reserved comes and goes with its port; leave the label out to reserve it"
+    why = "an IP that no owner retains comes and goes with its port; leave the label out to reserve it"
     return Invalid.because(name, [FieldError.invalid(f"metadata.labels[{LABEL_RESERVED}]", "false", why)])
 
 
