@@ -88,7 +88,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         asked = f"{self.command} {self.path}"
         self.server.asked.append(asked)
-        if self.command == "POST":
+        if self.command in ("POST", "PATCH"):
             self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         answers = self.server.answers.get(asked, [not_found(self.path.rsplit("/", 1)[1])])
         code, answer = answers.pop(0) if len(answers) > 1 else answers[0]
@@ -101,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_POST = do_GET  # noqa: N815 -- the name that http.server looks for
+    do_POST = do_PATCH = do_GET  # noqa: N815 -- the names that http.server looks for
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ class Options:
         self.all_namespaces = False
         self.overwrite = False
         self.replicas: int | None = None
-        self.current_replicas: int | None = None
+        self.current_replicas = -1
 
 
 def _text(value: str) -> str:
@@ -59,12 +59,6 @@ def _boolean(value: str) -> bool:
     if value in ("0", "f", "F", "FALSE", "false", "False"):
         return False
     raise ValueError(f'strconv.ParseBool: parsing "{value}": invalid syntax')
-
-
-def _replicas(value: str) -> int:
-    if not (value.isascii() and value.isdecimal() and len(value) <= 10):
-        raise ValueError("must be a whole number, 0 or more")
-    return int(value)
 
 
 def _barrier(value: str) -> str:
@@ -165,8 +159,8 @@ COMMANDS = {
         "Tell how many pods a StatefulSet has: the IPs of ordinals beyond are not retained any more.",
         {
             "namespace": _NAMESPACE,
-            "replicas": Flag("replicas", "N", _replicas, "The new number."),
-            "current-replicas": Flag("current_replicas", "N", _replicas, "Scale only from this number."),
+            "replicas": Flag("replicas", "N", _number, "The new number."),
+            "current-replicas": Flag("current_replicas", "N", _number, "Scale only from this number (-1: any)."),
         },
     ),
     "delete": Command(
