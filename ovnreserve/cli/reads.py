@@ -52,7 +52,7 @@ def _show(alone: dict[str, Any] | None, found: Found, options: Options, report: 
         for item in items:
             report.say(printable(resources.full_name(item)))
     elif not items:
-        report.note("No resources found")
+        report.note(_nothing(found, options))
     else:
         full_names = len({kind.kind for kind, some in found if some}) > 1
         tables = [
@@ -83,9 +83,16 @@ def describe(options: Options, client: Client, report: Report) -> None:
             report.say(("\n\n" if described else "") + render.describe(item, about))
             described += 1
     if not described and not missing:
-        report.note("No resources found")
+        report.note(_nothing(found, options))
     for error in missing:
         report.complain(error)
+
+
+def _nothing(found: Found, options: Options) -> str:
+    """What is said where there is nothing of what was asked for."""
+    if options.all_namespaces or not all(kind.namespaced for kind, _ in found):
+        return "No resources found"
+    return f"No resources found in {options.namespace or resources.DEFAULT_NAMESPACE} namespace."
 
 
 def _find(options: Options, client: Client) -> tuple[Found, list[StatusError]]:
@@ -100,6 +107,8 @@ def _find(options: Options, client: Client) -> tuple[Found, list[StatusError]]:
     for kind, names in targets:
         if names and options.selector:
             raise CommandError("name cannot be provided when a selector is specified")
+        if names and options.all_namespaces and kind.namespaced:
+            raise CommandError("a resource cannot be retrieved by name across all namespaces")
         if kind is resources.EVENT:
             found.append((kind, _events(options, names, client)))
             continue
