@@ -298,7 +298,7 @@ def test_a_set_that_is_scaled_has_a_new_generation_and_says_so_and_labels_alone_
     assert isinstance(scaled.resource, Owner)
     assert (scaled.result, scaled.resource.replicas, scaled.resource.generation) == ("configured", 1, 2)
     assert scaled.steps == (UpdateRecord(scaled.resource),)
-    assert [event.message for event in scaled.events] == ["StatefulSet default/web: 1 replicas; before: 3 replicas"]
+    assert [event.message for event in scaled.events] == ["StatefulSet default/web: 1 replica; before: 3 replicas"]
     labelled = plan_owner(world, wanted(labels={"a": "b"}), context())
     assert labelled.resource is not None
     assert (labelled.result, labelled.resource.generation, labelled.events) == ("configured", 1, ())
