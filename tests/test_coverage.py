@@ -46,6 +46,21 @@ def test_a_set_that_grows_has_the_ports_that_came_before_it_did() -> None:
     assert cloud.world.coverage.of(WEB) == {f"web-{ordinal}.default" for ordinal in range(3)}
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_port_that_is_made_anew_in_one_transaction_is_still_there(seed: int) -> None:
+    cloud = Cloud()
+    switch = cloud.switch()
+    cloud.world.put(web())
+    for _ in range(seed):  # other uuids: rows come in any order
+        cloud.new_uuid()
+    old = cloud.port(switch, "web-0.default", f"{MAC} 10.0.0.5")
+    del cloud.tables["Logical_Switch_Port"][old]
+    cloud.tables["Logical_Switch"][switch]["ports"] -= {old}
+    cloud.port(switch, "web-0.default", f"{MAC} 10.0.0.5")
+    assert cloud.world.coverage.of(WEB) == {"web-0.default"}
+    assert cloud.world.coverage.take_emptied() == set()
+
+
 @pytest.mark.parametrize("order", list(permutations(["owner", "port", "reservation"])))
 def test_it_does_not_matter_what_comes_first(order: tuple[str, ...]) -> None:
     cloud = Cloud()

@@ -314,12 +314,15 @@ class World:
                 touched.excludes.add(segment.switch.uuid)
             if self.port_names.get(old.name) == uuid:
                 del self.port_names[old.name]
+                self.coverage.remove_port(old.name)
             del self.ports[uuid]
         if new is not None:
             touched.names.add(new.name)
             self.ports[uuid] = new
             self.port_names[new.name] = uuid
             self._index(new, +1)
+            if self.coverage.follows_ports:
+                self.coverage.add_port(new.name, self.identity(new))
             touched.names.update(self.rivals(new))
             if old is not None and old.assigned is not None and old.assigned != new.assigned:
                 touched.moved.append((old, new))
@@ -333,10 +336,6 @@ class World:
             self._outdate()
 
     def _index(self, port: Port, sign: int) -> None:
-        if self.coverage.follows_ports and sign > 0:
-            self.coverage.add_port(port.name, self.identity(port))
-        elif self.coverage.follows_ports:
-            self.coverage.remove_port(port.name)
         segment = self.segments.get(port.switch or "")
         if segment is not None:
             (segment.add_port if sign > 0 else segment.remove_port)(port)
