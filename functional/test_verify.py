@@ -280,6 +280,23 @@ def test_owners_and_pools_are_no_difference(servers: Servers, daemon: Daemon) ->
     clean(site)
 
 
+def test_an_owner_that_is_deleted_and_applied_again_is_one_for_the_standby_too_which_keeps_it(pair: Pair) -> None:
+    switch = pair.active.switch()
+    pair.active.apply(OWNER)
+    pair.active.port(switch, name="web-0.default")
+    for site in pair:
+        wait_until(lambda site=site: "web-0.default" in site.records() and title_of(site, OWNER), what="retained")
+    pair.active.bulk("delete", [OWNER])
+    wait_until(lambda: not title_of(pair.standby, OWNER), what="the standby follows: it is gone")
+    pair.active.apply(OWNER)
+    wait_until(lambda: title_of(pair.standby, OWNER), what="the standby follows: it is there again")
+    clean(pair.standby)
+    pair.active.daemon.kill()
+    wait_until(lambda: pair.standby.client.get("/apis/ovnreserve.io/v1/status")["state"] == "active", what="taken over")
+    clean(pair.standby)
+    assert title_of(pair.standby, OWNER)
+
+
 @pytest.mark.parametrize("document", [OWNER, MACHINE, pool("lan", "10.16.0.20..10.16.0.29")], ids=lambda d: d["kind"])
 def test_a_record_of_an_owner_or_a_pool_that_is_missing_or_garbled(pair: Pair, document: dict[str, Any]) -> None:
     pair.active.switch(name="lan")

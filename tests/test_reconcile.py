@@ -377,6 +377,13 @@ def test_a_release_goes_on_unless_the_other_side_changed_the_reservation_since()
     assert after_fork(releasing, changed) == NOTHING._replace(puts=[changed], superseded=["a"])
 
 
+def test_what_the_active_daemon_holds_again_after_its_release_was_followed_is_followed() -> None:
+    """An owner that is deleted stays as being released, and is the same one when it is applied again."""
+    again = r(HELD, written=THEIRS_ONLY)
+    assert verdicts(r(RELEASING, written=BOTH_KNEW), again, GREATER) == NOTHING._replace(puts=[again])
+    assert verdicts(again, again, EQUAL) == NOTHING
+
+
 def test_a_release_on_the_other_side_counts_unless_ours_was_changed_since() -> None:
     releasing = r(RELEASING, written=THEIRS_ONLY)
     assert after_fork(r(HELD, written=BOTH_KNEW), releasing) == NOTHING._replace(puts=[releasing], finish=["a"])

@@ -14,8 +14,8 @@ seen to have: it was written down before the database was asked, and nobody was 
                                   there, or written again
     releasing       none          done: dropped              the same
     releasing       releasing     finished                   the same
-    releasing       held, failed  as intent: superseded; does the release not know the record: followed;
-                                  else released again
+    releasing       held, failed  as intent: superseded; does the release not know the record: followed, as
+                                  an owner is that was deleted and applied again; else released again
     held, failed    releasing     followed, unless it does not know the ledger's: written again
     any             another uid   `_keeps_name`: one takes the name, the other is removed or superseded
     none            any           followed; but removed where the journal says that it is released, unless the
@@ -197,10 +197,12 @@ def _compare(
         case State.RELEASING, State.RELEASING:
             verdicts.finish.append(r.name)
         case State.RELEASING, _:
-            changed_since = sides.fork and record.written.number and not sides.ledger_knew(record)
-            if superseded or changed_since:
+            changed_since = sides.others_worked and record.written.number and not sides.ledger_knew(record)
+            if superseded or (changed_since and sides.fork):
                 verdicts.puts.append(record)
                 verdicts.superseded.append(r.name)
+            elif changed_since:
+                _follow(verdicts, record)
             else:
                 verdicts.release.append(r.name)
         case _, State.RELEASING if sides.fork and r.written.number and not superseded and not sides.database_knew(r):
