@@ -143,6 +143,7 @@ class Site:
         """What has not been answered yet, and will not be by a daemon that was killed."""
         self.answers: list[tuple[Request, Answer]] = []
         self.options = {"keep_vm_ip": keep_vm_ip, "block_squatters": block_squatters}
+        self._random = Random(7)  # not begun again with the daemon: it would give uids that others have
         self._thought: dict[str, str | None] | None = None
         self._start()
 
@@ -152,7 +153,7 @@ class Site:
         self.wire = Wire(self.tables)
         self.ledger = Ledger(Path(self._directory.name) / "ledger.db")
         self.engine = Engine(  # that all its switches went with the ledger row makes it nobody else's database
-            self.ledger, self.wire, random=Random(7), adopt_database=True, **self.options
+            self.ledger, self.wire, random=self._random, adopt_database=True, **self.options
         )
         self.engine.deliver = self._delivered
 
