@@ -136,6 +136,24 @@ def test_scaled_down_its_ips_are_released_and_scaled_up_they_are_new(here: Site)
         retained(here, f"web-{n}")
 
 
+def test_a_manifest_as_a_cluster_shows_it_can_be_applied_again_and_again(here: Site) -> None:
+    """With what its API server has written there, and without `replicas`, which an autoscaler sees to."""
+    switch = here.switch()
+    metadata = {"name": "web", "namespace": "default", "resourceVersion": "112233", "uid": "89d05a26", "generation": 7}
+    metadata |= {"managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}], "ownerReferences": [{"uid": 1}]}
+    spec = {"serviceName": "nginx", "volumeClaimTemplates": [{"metadata": {"name": "www"}}], "minReadySeconds": 10}
+    manifest = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec, "status": {"x": 1}}
+    assert [answer.result for answer in here.bulk("apply", [manifest])] == ["created"]
+    assert here.command("scale", "statefulset", "web", "--replicas=3").code == 0
+    grow(here, switch, "web-2")
+    retained(here, "web-2")
+    assert [answer.result for answer in here.bulk("apply", [manifest])] == ["unchanged"]
+    assert kept(here, "web-2")
+    metadata["resourceVersion"] = "112299"
+    [answer] = here.bulk("apply", [{**manifest, "spec": {**spec, "replicas": 4}}])
+    assert (answer.result, answer.status) == ("configured", {})
+
+
 def test_scaled_down_while_it_runs_a_port_keeps_its_address_until_it_goes(here: Site) -> None:
     switch = here.switch()
     tell(here, "StatefulSet", "web", replicas=2)

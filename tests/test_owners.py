@@ -91,22 +91,24 @@ def test_of_a_manifest_only_what_matters_is_read() -> None:
 @pytest.mark.parametrize(
     ("spec", "replicas", "start"),
     [
-        ({}, 1, 0),  # as Kubernetes has it
-        ({"replicas": None, "ordinals": None}, 1, 0),
-        ({"replicas": "", "ordinals": {"start": ""}}, 1, 0),
+        ({}, None, 0),
+        ({"replicas": None, "ordinals": None}, None, 0),
+        ({"replicas": "", "ordinals": {"start": ""}}, None, 0),
         ({"replicas": 0}, 0, 0),
         ({"replicas": "4", "ordinals": {"start": "2"}}, 4, 2),  # YAML is read as text
         ({"replicas": MOST_REPLICAS, "ordinals": {}}, MOST_REPLICAS, 0),
     ],
 )
-def test_replicas_and_start_have_their_defaults(spec: dict[str, Any], replicas: int, start: int) -> None:
+def test_replicas_may_be_left_to_others_and_start_has_its_default(
+    spec: dict[str, Any], replicas: int | None, start: int
+) -> None:
     found = read_owner(stateful_set(**spec))
     assert (found.replicas, found.start, found.namespace) == (replicas, start, "default")
 
 
 def test_a_virtual_machine_has_no_replicas_whatever_its_document_says() -> None:
     document = {"kind": VIRTUAL_MACHINE, "metadata": {"name": "vm-1"}, "spec": {"replicas": "many", "running": True}}
-    assert read_owner(document, "prod") == wanted(kind=VIRTUAL_MACHINE, title="vm-1", namespace="prod", replicas=1)
+    assert read_owner(document, "prod") == wanted(kind=VIRTUAL_MACHINE, title="vm-1", namespace="prod", replicas=None)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +157,7 @@ def test_a_hostile_document_is_read_or_refused(kind: str, metadata: Any, spec: A
         found = read_owner({"kind": kind, "metadata": metadata, "spec": spec})
     except Invalid:
         return
-    assert 0 <= found.replicas <= MOST_REPLICAS
+    assert found.replicas is None or 0 <= found.replicas <= MOST_REPLICAS
     assert 0 <= found.start <= MOST_REPLICAS
 
 
@@ -167,6 +169,9 @@ def test_a_hostile_document_is_read_or_refused(kind: str, metadata: Any, spec: A
         ({"spec": {"replicas": 0}}, (0, None)),
         ({"spec": {"ordinals": {"start": 3}}}, (None, 3)),
         ({"spec": {"replicas": "2", "ordinals": {"start": 0}, "template": {}}}, (2, 0)),
+        ({"spec": {"replicas": None, "ordinals": None}}, (None, 0)),
+        ({"spec": {"ordinals": {"start": None}}}, (None, 0)),
+        ({"spec": {"ordinals": {}}}, (None, None)),
     ],
 )
 def test_a_patch_says_what_it_says_and_no_more(patch: dict[str, Any], found: tuple[int | None, int | None]) -> None:
@@ -285,6 +290,22 @@ def test_an_owner_that_is_told_of_is_kept_as_anything_else_is() -> None:
 def test_the_same_again_changes_nothing() -> None:
     known = owner(labels={"a": "b"})
     assert plan_owner(world_with(known), wanted(), context()) == Plan("unchanged", known)
+
+
+def test_a_manifest_without_replicas_does_not_scale_and_makes_one_at_first() -> None:
+    known = owner(replicas=3)
+    assert plan_owner(world_with(known), wanted(replicas=None), context()) == Plan("unchanged", known)
+    made = plan_owner(World(), wanted(replicas=None), context()).resource
+    assert isinstance(made, Owner)
+    assert made.replicas == 1
+
+
+def test_the_version_of_another_servers_object_is_not_ours_to_heed() -> None:
+    world = world_with(owner(uid="ours"))
+    from_a_cluster = wanted(replicas=5, resource_version="112233", uid="theirs")
+    assert plan_owner(world, from_a_cluster, context()).result == "configured"
+    with pytest.raises(Conflict, match="the object has been modified"):
+        plan_owner(world, wanted(replicas=5, resource_version="4", uid="ours"), context())
 
 
 def test_to_create_what_there_is_already_is_refused() -> None:

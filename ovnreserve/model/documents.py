@@ -66,6 +66,7 @@ class Head(NamedTuple):
     labels: dict[str, str]
     annotations: dict[str, str]
     version: str
+    uid: str = ""
 
 
 def head(metadata: Any, errors: list[FieldError], *, strict: bool = True) -> Head:
@@ -96,6 +97,7 @@ def head(metadata: Any, errors: list[FieldError], *, strict: bool = True) -> Hea
         labels,
         annotations,
         version if isinstance(version, str) else "",
+        str(metadata.get("uid") or ""),
     )
 
 

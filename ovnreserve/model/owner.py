@@ -84,16 +84,19 @@ class Owner(Resource, frozen=True, kw_only=True):
 
 
 class WantedOwner(msgspec.Struct, frozen=True, kw_only=True):
-    """A valid document: what somebody says of an owner."""
+    """A valid document: what somebody says of an owner; `replicas` is None where it leaves that to whoever scales the
+    set. `resource_version` is that of the object with this `uid`, which may be one of another API server.
+    """
 
     kind: str
     namespace: str
     title: str
-    replicas: int
+    replicas: int | None
     start: int
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     resource_version: str = ""
+    uid: str = ""
 
     @property
     def name(self) -> str:
@@ -117,21 +120,26 @@ def read_owner(document: dict[str, Any], namespace: str = "") -> WantedOwner:
         kind=kind,
         namespace=given.namespace or namespace or DEFAULT_NAMESPACE,
         title=given.name,
-        replicas=1 if replicas is None else replicas,
+        replicas=replicas,
         start=start or 0,
         labels=given.labels,
         annotations=given.annotations,
         resource_version=given.version,
+        uid=given.uid,
     )
 
 
 def read_scale(patch: dict[str, Any], title: str) -> tuple[int | None, int | None]:
-    """(replicas, start) of a merge patch of a StatefulSet; None where it says nothing of them. Raises Invalid."""
+    """(replicas, start) of a merge patch of a StatefulSet; None where it says nothing of them. What takes the ordinals
+    away has them start at 0. Raises Invalid.
+    """
     errors: list[FieldError] = []
-    scale = _scale(patch, errors)
+    replicas, start = _scale(patch, errors)
     if errors:
         raise Invalid.because(title, errors, STATEFUL_SET)
-    return scale
+    spec = patch.get("spec") or {}
+    said = "ordinals" in spec and (spec["ordinals"] is None or "start" in spec["ordinals"])
+    return replicas, 0 if said and start is None else start
 
 
 def _scale(document: dict[str, Any], errors: list[FieldError]) -> tuple[int | None, int | None]:

@@ -19,7 +19,9 @@ from ovnreserve.plan.world import World
 
 
 def plan_owner(world: World, wanted: WantedOwner, context: Context, *, create: bool = False) -> Plan:
-    """Take note of an owner, or bring what is known of it up to date. Raises AlreadyExists, Conflict."""
+    """Take note of an owner, or bring what is known of it up to date. A manifest without replicas scales nothing: it
+    leaves that to others, such as an autoscaler. Raises AlreadyExists, Conflict.
+    """
     present = world.owners.get(wanted.name)
     if present is None or present.state is State.RELEASING:
         return _come(wanted, present, context)
@@ -28,8 +30,8 @@ def plan_owner(world: World, wanted: WantedOwner, context: Context, *, create: b
     return _change(
         present,
         context,
-        wanted.resource_version,
-        replicas=wanted.replicas,
+        wanted.resource_version if wanted.uid in ("", present.uid) else "",
+        replicas=present.replicas if wanted.replicas is None else wanted.replicas,
         start=wanted.start,
         labels={**present.labels, **wanted.labels},
         annotations={**present.annotations, **wanted.annotations},
@@ -44,7 +46,7 @@ def _come(wanted: WantedOwner, gone: Owner | None, context: Context) -> Plan:
         kind=wanted.kind,
         namespace=wanted.namespace,
         title=wanted.title,
-        replicas=wanted.replicas,
+        replicas=1 if wanted.replicas is None else wanted.replicas,
         start=wanted.start,
         state=State.INTENDED if gone is None else State.HELD,
         created=int(context.now),
