@@ -164,6 +164,9 @@ def test_an_ip_is_retained_when_its_port_is_first_seen_pinned_and_excluded_in_on
         (("unknown",), {"type": "localnet"}),
         (("router",), {"type": "router"}),
         ((), {}),
+        ((MAC,), {}),  # who knows what addresses it uses
+        (("unknown",), {}),
+        ((MAC, "unknown"), {}),
     ],
 )
 def test_a_port_without_an_address_or_of_no_workload_has_nothing_to_retain(

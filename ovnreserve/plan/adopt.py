@@ -12,6 +12,7 @@ from ovnreserve.model.errors import FieldError, Invalid, Refused
 from ovnreserve.model.ip import LABEL_RESERVED, OUR_LABELS
 from ovnreserve.model.resource import State
 from ovnreserve.model.topology import Port
+from ovnreserve.plan.born import addresses_of
 from ovnreserve.plan.outcome import Context, Event, Plan
 from ovnreserve.plan.patch import Patch, merged
 from ovnreserve.plan.reserve import plan_adopt, plan_create
@@ -30,8 +31,8 @@ def wants_retaining(world: World, name: str) -> bool:
 
 
 def _may_be_retained(port: Port) -> bool:
-    """Is it a workload's, with an address that it has already?"""
-    return port.switch is not None and not port.type and not port.pending and bool(port.elements)
+    """Is it a workload's, with an address that it has already? Nothing is chosen for one that has none."""
+    return port.switch is not None and not port.type and addresses_of(port) is not None
 
 
 def plan_retain(world: World, name: str, context: Context) -> Plan:
