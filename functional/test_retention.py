@@ -319,6 +319,22 @@ def test_labelled_as_not_reserved_it_stays_for_as_long_as_its_owner_says(here: S
     gone(here, "web-0")
 
 
+def test_a_label_for_another_version_of_a_ports_ip_is_refused(here: Site) -> None:
+    grow(here, here.switch(), "a")
+    shown = wait_until(lambda: here.ip("a.default"))
+    version = shown["metadata"]["resourceVersion"]
+    with pytest.raises(StatusError, match="the object has been modified"):
+        label(here, "a.default", "true", resourceVersion=f"{version}0")
+    assert label(here, "a.default", "true", resourceVersion=version)["metadata"]["labels"][RESERVED] == "true"
+
+
+def test_the_ip_of_a_port_that_is_no_workloads_cannot_be_reserved_and_that_is_said(here: Site) -> None:
+    here.port(here.switch(), "0a:00:00:00:00:05 10.16.0.5", name="local", type="localport")
+    assert wait_until(lambda: here.ip("local"))
+    with pytest.raises(StatusError, match="logical switch port local is of type localport, not a workload's"):
+        label(here, "local", "true")
+
+
 def test_a_port_of_another_cms_is_reserved_under_its_own_name(here: Site) -> None:
     switch = here.switch()
     here.port(switch, name="default_pod-1", **{"external_ids:namespace": "default", "external_ids:pod": "true"})

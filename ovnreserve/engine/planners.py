@@ -39,7 +39,7 @@ def planner(
         case Patch(name) if is_fact(name):
             return lambda context: _patch_pool(world, request, context)
         case Patch():
-            return lambda context: plan_label(world, request, context)
+            return lambda context: plan_label(world, request, context, published.born.get(name))
         case Delete(name):
             return lambda context: tasks.release(name, context, published.born.get(name))
     raise TypeError(type(request).__name__)

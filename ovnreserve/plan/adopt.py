@@ -12,9 +12,10 @@ from ovnreserve.model.errors import FieldError, Invalid, Refused
 from ovnreserve.model.ip import LABEL_RESERVED, OUR_LABELS
 from ovnreserve.model.resource import State
 from ovnreserve.model.topology import Port
-from ovnreserve.plan.born import addresses_of
+from ovnreserve.plan.born import Born, addresses_of, born
 from ovnreserve.plan.outcome import Context, Event, Plan
-from ovnreserve.plan.patch import Patch, merged
+from ovnreserve.plan.patch import Patch, check_version, merged
+from ovnreserve.plan.release import not_a_workload
 from ovnreserve.plan.reserve import plan_adopt, plan_create
 from ovnreserve.plan.retain import identity_of, plan_let_go, retainer, rule
 from ovnreserve.plan.update import plan_patch
@@ -57,11 +58,17 @@ def plan_retain(world: World, name: str, context: Context) -> Plan:
     return plan._replace(events=(Event("Normal", "Retained", name, f"kept by {why}"), *plan.events))
 
 
-def plan_label(world: World, patch: Patch, context: Context) -> Plan:
-    """A patch of an IP, whether it is kept or lives with its port. Raises NotFound, Conflict, Invalid or Defer."""
+def plan_label(world: World, patch: Patch, context: Context, shown: Born | None = None) -> Plan:
+    """A patch of an IP, whether it is kept or lives with its port and was `shown` like this. Raises NotFound, Conflict,
+    Invalid or Defer.
+    """
     port = world.port(patch.name)
-    if patch.name in world.reservations or port is None or not _may_be_retained(port):
+    if patch.name in world.reservations or port is None or born(world, port) is None:
         return plan_patch(world, patch, context)
+    if shown is not None:
+        check_version(shown, patch.version)
+    if not _may_be_retained(port):
+        raise not_a_workload(port)
     labels = merged({}, {key: value for key, value in patch.labels.items() if key not in OUR_LABELS})
     annotations = merged({}, patch.annotations)
     if patch.wanted is not None:

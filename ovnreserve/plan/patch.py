@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ovnreserve.model.errors import Conflict
 from ovnreserve.model.ip import Wanted
 from ovnreserve.model.resource import Resource
+from ovnreserve.plan.born import Born
 
 
 class Patch(NamedTuple):
@@ -33,7 +34,7 @@ def merged(old: dict[str, str], changes: dict[str, str | None]) -> dict[str, str
     return {key: value for key, value in both.items() if value is not None}
 
 
-def check_version(r: Resource, version: str, title: str = "", kind: str = "ips") -> None:
+def check_version(r: Resource | Born, version: str, title: str = "", kind: str = "ips") -> None:
     """Raises Conflict if it is not of the version that somebody has seen, if they say one."""
     if version and version != str(r.resource_version):
         raise Conflict.over(

@@ -16,6 +16,7 @@ from ovnreserve.model.pool import Pool
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import Resource, State
 from ovnreserve.model.steps import Barrier, DeletePort, DropRecord, Step, UpdateRecord
+from ovnreserve.model.topology import Port
 from ovnreserve.plan.bind import elsewhere, seen
 from ovnreserve.plan.born import Born, born
 from ovnreserve.plan.identity import contradiction
@@ -68,15 +69,15 @@ def plan_delete_port(world: World, name: str, context: Context, shown: Born | No
     if port is None or ip is None:
         raise NotFound.resource(name)
     if port.type:
-        raise Conflict.over(
-            name,
-            "metadata.name",
-            f"logical switch port {name} is of type {port.type}, not a workload's; "
-            f"if nothing needs it any more: ovn-nbctl lsp-del {name}",
-        )
+        raise not_a_workload(port, f"; if nothing needs it any more: ovn-nbctl lsp-del {name}")
     message = f"deleted port {name} of subnet {ip.subnet}, which had {' '.join((ip.mac, *ip.addresses))}"
     event = Event("Normal", "PortDeleted", name, message)
     return Plan("deleted", None, (DeletePort(port.uuid, ip.switch, seen(port)),), (event,), born=ip)
+
+
+def not_a_workload(port: Port, hint: str = "") -> Conflict:
+    what = f"logical switch port {port.name} is of type {port.type}, not a workload's"
+    return Conflict.over(port.name, "metadata.name", what + hint)
 
 
 def plan_await(r: Resource) -> Plan:
