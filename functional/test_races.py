@@ -192,6 +192,22 @@ def test_a_port_that_asked_just_before_is_not_moved(site: Site, raced: Callable[
     assert "quick" in answer.message
 
 
+def test_a_port_that_came_just_before_a_repair_is_not_moved_by_it(site: Site, proxy: Proxy) -> None:
+    """Our part of exclude_ips was gone, and ovn-northd has given away what is reserved."""
+    switch = site.switch()
+    name = site.reserve(switch, v4IpAddress="10.16.0.2").name
+    with site.northd_paused(), Witness(site.servers) as witness, Connection(site.servers) as rival:
+        quick = *add_port(switch, "quick", "dynamic"), set_dynamic_addresses("quick", f"{MAC}01 10.16.0.2")
+        meeting = proxy.between(f"repair {switch}", lambda: rival.transact(*quick))
+        site.nb("remove", "logical_switch", switch, "other_config", "exclude_ips")
+        meeting.wait()
+        wait_until(lambda: site.condition(name, "Enforced")["reason"] == "Withheld", what="withheld")
+        site.servers.northd.resume()
+        site.nb("--wait=sb", "sync")
+        assert witness.moved() == {}
+    assert site.exclude_ips(switch) is None
+
+
 # ---- many ports come while many addresses are reserved -------------------------------------------------------------
 
 

@@ -32,3 +32,17 @@ def test_a_task_that_the_database_did_not_accept_comes_again_later_and_later() -
     assert delays == sorted(delays)
     assert 1.9 < delays[0] < 3
     assert delays[-1] < 31
+
+
+def test_nobody_writes_exclude_ips_of_a_switch_whose_repair_waits_for_others_to_be_done() -> None:
+    cloud = Cloud()
+    queue = Queue(Inbox(), Tasks(cloud.world, cloud.replica))
+    repair = Work("switch", nothing, repairs="switch")
+    repair.not_before = time.monotonic() + 60
+    queue.deferred.append(repair)
+    queue.gather(time.monotonic())
+    assert list(queue.unrepaired) == ["switch"]
+    repair.not_before = 0.0
+    queue.gather(time.monotonic())
+    assert list(queue.unrepaired) == []
+    assert list(queue.waiting) == [repair]

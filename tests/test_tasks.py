@@ -16,6 +16,7 @@ from ovnreserve.model.resource import RECORD, State
 from ovnreserve.model.steps import (
     Barrier,
     DropRecord,
+    MembersUnchanged,
     PutRecord,
     SetEnabled,
     Step,
@@ -142,7 +143,7 @@ def test_exclude_ips_that_somebody_rewrote_are_repaired_before_anything_is_writt
     site.rewrite_excludes()
     [work] = site.take()
     assert work.repairs == site.switch
-    assert [type(step) for step in work.plan(context()).steps] == [WriteExcludes]
+    assert [type(step) for step in work.plan(context()).steps] == [WriteExcludes, MembersUnchanged]
 
 
 def test_a_withheld_address_is_looked_at_again_when_the_port_that_has_it_changes(site: Site) -> None:

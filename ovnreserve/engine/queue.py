@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import structlog
@@ -44,6 +44,13 @@ class Queue:
         self._later = [(due, work) for due, work in self._later if due > now]
         self.waiting.extendleft(work for work in (*reversed(deferred), *tasks) if not work.repairs)
         self.waiting.extendleft(work for work in (*deferred, *tasks) if work.repairs)
+
+    @property
+    def unrepaired(self) -> Iterator[str]:
+        """The switches whose repair waits since its guards have failed: until it is done nobody else writes there what
+        it was to look at first.
+        """
+        return (work.repairs for work in self.deferred if work.repairs is not None)
 
     def take_all(self) -> list[Work]:
         works = [*self.waiting, *self.deferred, *(work for _due, work in self._later)]

@@ -385,6 +385,7 @@ class Engine:
         self._end_quarantine(wall)
         self.published.busy_at = now
         batch = Batch(self.world)
+        batch.unrepaired.update(self._queue.unrepaired)
         for _ in paced(range(min(len(waiting), MAX_BATCH)), self._beat):
             self._plan(waiting.popleft(), batch, now, wall)
         self._queue.put_first(batch.later)

@@ -20,11 +20,11 @@ from ovnreserve.model.names import port_name
 from ovnreserve.model.pool import Pool
 from ovnreserve.model.reservation import Reservation, is_named_after
 from ovnreserve.model.resource import Resource, State
-from ovnreserve.model.steps import PutRecord, Step, WriteAddresses, WriteExcludes
+from ovnreserve.model.steps import MembersUnchanged, PutRecord, Step, WriteAddresses, WriteExcludes
 from ovnreserve.plan.bind import judge, seen
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
 from ovnreserve.plan.pools import excluding, fitted, misfit_of
-from ovnreserve.plan.segment import Segment
+from ovnreserve.plan.segment import FEW_PORTS, Segment
 from ovnreserve.plan.world import World
 
 
@@ -86,6 +86,8 @@ def _rehome(segment: Segment, world: World, r: Reservation, context: Context) ->
             steps.append(WriteExcludes(switch.uuid, frozenset(segment.withheld | {r.v4})))
             message = f"ovn-northd gave {port.dynamic_addresses} to port {port.name}; not excluded until it leaves"
             events.append(Event("Warning", "Withheld", r.name, message))
+    if context.patient and r.v4 is not None and segment.members <= FEW_PORTS:
+        steps.append(MembersUnchanged(switch.uuid))
     return Plan("rehomed", moved, tuple(steps), tuple(events))
 
 

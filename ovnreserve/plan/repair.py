@@ -20,12 +20,12 @@ from ovnreserve.model.pool import Pool
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import Resource, State
 from ovnreserve.model.runs import Runs
-from ovnreserve.model.steps import PutRecord, Step, WriteAddresses, WriteExcludes
+from ovnreserve.model.steps import MembersUnchanged, PutRecord, Step, WriteAddresses, WriteExcludes
 from ovnreserve.plan.bind import judge, seen
 from ovnreserve.plan.holders import check_free
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
 from ovnreserve.plan.pools import misfit_of, pooled_without, running_on, withheld_of
-from ovnreserve.plan.segment import Segment
+from ovnreserve.plan.segment import FEW_PORTS, Segment
 from ovnreserve.plan.squatters import still_blocked
 from ovnreserve.plan.world import World
 
@@ -130,7 +130,10 @@ def plan_repair(world: World, segment: Segment, context: Context) -> Plan:
     if not pins and withheld == segment.withheld and is_written(segment):
         return Plan("unchanged")
     events.insert(0, _repaired(segment, withheld))
-    return Plan("repaired", None, (WriteExcludes(segment.switch.uuid, frozenset(withheld)), *pins), tuple(events))
+    steps: list[Step] = [WriteExcludes(segment.switch.uuid, frozenset(withheld)), *pins]
+    if missing and context.patient and segment.members <= FEW_PORTS:
+        steps.append(MembersUnchanged(segment.switch.uuid))  # one that has just come may run on what is missing
+    return Plan("repaired", None, tuple(steps), tuple(events))
 
 
 def _repaired(segment: Segment, withheld: set[int]) -> Event:
