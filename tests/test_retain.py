@@ -219,6 +219,25 @@ def test_once_nobody_retains_it_an_ip_is_given_back_to_the_port_that_has_it() ->
     assert plan.ends
 
 
+@pytest.mark.parametrize(
+    ("addresses", "assigned", "what"),
+    [
+        ("02:6f:76:00:00:09 10.0.0.9", None, "is its port's again"),
+        ("dynamic", "02:6f:76:00:00:09 10.0.0.9", "is its port's again"),
+        ("02:6f:76:00:00:09 10.0.0.77", None, "is free, for its port does not use it"),
+        ("dynamic", f"{MAC} 10.0.0.77", "is free, for its port does not use it"),
+    ],
+)
+def test_it_is_said_whether_the_port_uses_what_it_is_given_back(
+    addresses: str, assigned: str | None, what: str
+) -> None:
+    site = Site({**SET, "replicas": 0})
+    r = site.cloud.reserve(site.switch, "web-0.default", pod_type=STATEFUL_SET, reserved=False)
+    site.cloud.port(site.switch, "web-0.default", addresses, assigned=assigned, up=True)
+    [event] = site.plan().events
+    assert event.message == f"{r.port_addresses} {what}: StatefulSet default/web has 0 replicas"
+
+
 def test_a_port_of_the_name_that_is_not_its_own_does_not_get_it() -> None:
     site = Site({**SET, "replicas": 0})
     r = site.cloud.reserve(site.switch, "web-0.default", pod_type=STATEFUL_SET, reserved=False)

@@ -21,7 +21,7 @@ from ovnreserve.model.owner import STATEFUL_SET, VIRTUAL_MACHINE, owner_name, se
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import State
 from ovnreserve.model.steps import DropRecord
-from ovnreserve.plan.bind import own_port
+from ovnreserve.plan.bind import judge, own_port
 from ovnreserve.plan.identity import Identity
 from ovnreserve.plan.outcome import Context, Event, Plan
 from ovnreserve.plan.release import plan_release
@@ -86,6 +86,9 @@ def plan_let_go(world: World, r: Reservation, context: Context, why: str) -> Pla
     if port is None:
         plan = plan_release(world, r, context)
         return plan._replace(events=(Event("Normal", "LetGo", r.name, why), *plan.events))
-    event = Event("Normal", "GivenBack", r.name, f"{r.port_addresses} is its port's again: {why}")
+    verdict = judge(world, r)
+    uses_it = verdict.status or verdict.addresses is not None
+    what = "is its port's again" if uses_it else "is free, for its port does not use it"
+    event = Event("Normal", "GivenBack", r.name, f"{r.port_addresses} {what}: {why}")
     steps, events = unblocked(world, r)
     return Plan("given back", None, (*steps, DropRecord(r)), (event, *events))
