@@ -44,14 +44,21 @@ def specs(ips: Iterable[dict[str, Any]]) -> dict[str, tuple[str, str, str]]:
     }
 
 
+def kept(site: Site) -> list[dict[str, Any]]:
+    """The IPs that are kept: those that are reserved, and those that are retained."""
+    records = site.records()
+    return [*site.ips(), *(ip for ip in site.ips("false") if ip["metadata"]["name"] in records)]
+
+
 def under_way(site: Site) -> list[str]:
-    return [ip["metadata"]["name"] for ip in site.ips() if ip["status"]["phase"] not in ("Reserved", "Bound")]
+    ips = [*site.ips(), *site.ips("false")]
+    return [ip["metadata"]["name"] for ip in ips if ip["status"]["phase"] not in ("Reserved", "Bound")]
 
 
 def stores_agree(site: Site, switch: str, theirs: str = "") -> dict[str, tuple[str, str, str]]:
     """What ledger, records, exclude_ips and the API all say, once nothing is under way any more."""
     wait_until(lambda: not under_way(site), 20, what="all settled")
-    shown = specs(site.ips())
+    shown = specs(kept(site))
     found = json.loads(
         site.nb("--format=json", "--columns=external_ids", "find", "dns", "external_ids:ovnreserve/kind=reservation")
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import pytest
 from ovsdb import Connection
 from sites import Answer, Site
-from stores import active, specs, stores_agree, under_way
+from stores import active, kept, specs, stores_agree, under_way
 from support import wait_until
 
 from ovnreserve.cli.errors import CommandError
@@ -89,6 +89,24 @@ class Stage(Site):
     def delete_pool(self) -> None:
         with contextlib.suppress(CommandError):
             self.bulk("delete", [self.pool_document()])
+
+    def scale(self, replicas: int) -> None:
+        """Of the set that has the pod."""
+        spec = {"replicas": replicas}
+        metadata = {"name": "pod", "namespace": "default"}
+        document = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec}
+        with contextlib.suppress(CommandError):
+            assert not self.apply(document).status
+
+    def delete_set(self) -> None:
+        item = {"kind": "StatefulSet", "metadata": {"name": "pod"}}
+        with contextlib.suppress(CommandError):
+            self.bulk("delete", [item])
+
+    def retain(self) -> None:
+        """The IP of a running port, since its set says so."""
+        self.dynamic()
+        retained(self)
 
     def _answered(self, act: Callable[[], Answer]) -> None:
         try:
@@ -266,6 +284,39 @@ def change_in_between(stage: Stage) -> None:
     asked.join()
 
 
+def retained(stage: Stage) -> None:
+    """The running port has the address that it had, and that outlives it."""
+    stage.scale(2)
+    wait_until(lambda: stage.addresses(NAME) == {stage.seen}, what="pinned")
+    wait_until(lambda: NAME in stage.records(), what="retained")
+    assert stage.exclude_ips(stage.net) == f"{stage.seen.split()[1]} {THEIRS}"
+
+
+def given_back(stage: Stage) -> None:
+    """The port has what it had, and nothing keeps it."""
+    stage.scale(0)
+    wait_until(lambda: not stage.records(), what="given back")
+    assert stage.addresses(NAME) == {stage.seen}
+    assert stage.exclude_ips(stage.net) == THEIRS
+
+
+def retained_without_a_port(stage: Stage) -> None:
+    stage.retain()
+    stage.nb("lsp-del", NAME)
+
+
+def let_go(stage: Stage) -> None:
+    """Nothing is left of the IP."""
+    stage.scale(0)
+    wait_until(lambda: not stage.records() and stage.ip(NAME) is None, what="let go")
+    assert stage.exclude_ips(stage.net) == THEIRS
+
+
+def forgotten(stage: Stage) -> None:
+    stage.delete_set()
+    wait_until(lambda: "statefulset/default/pod" not in stage.nb("--columns=external_ids", "list", "dns"))
+
+
 def nothing(_stage: Stage) -> None:
     pass
 
@@ -346,6 +397,18 @@ SCENARIOS = {
     "release a pool, the second transaction": Scenario(
         Stage.make_pool, Stage.delete_pool, ("DropRecord",), unpooled_in_the_end, withholds=True
     ),
+    "retain the IP of a port": Scenario(
+        Stage.dynamic, lambda s: s.scale(2), ("PutRecord", "WriteAddresses"), retained, SETTLED
+    ),
+    "give an IP back to its port": Scenario(
+        Stage.retain, lambda s: s.scale(1), ("DropRecord",), given_back
+    ),
+    "let go of an IP without a port": Scenario(
+        retained_without_a_port, lambda s: s.scale(1), ("UpdateRecord", "Barrier"), let_go
+    ),
+    "forget a set that is deleted": Scenario(
+        lambda s: s.scale(2), Stage.delete_set, ("DropRecord",), forgotten
+    ),
     "write the ledger row again": Scenario(
         Stage.have, lambda s: s.nb("destroy", "dns", ledger_row(s)), ("PublishRevision",), ledger_row
     ),
@@ -417,7 +480,7 @@ def test_died_there_it_is_as_if_the_step_had_happened_or_had_not(stage: Stage, n
     stage.daemon.start()
     active(stage)
     wait_until(lambda: not under_way(stage), 20, what="all settled")
-    shown = specs(stage.ips())
+    shown = specs(kept(stage))
     if not scenario.withholds:
         assert stores_agree(stage, stage.net, THEIRS) == shown
     for created in stage.created.keys() - stage.deleted:
