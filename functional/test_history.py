@@ -73,6 +73,18 @@ def test_who_held_an_address_at_a_time_is_told_of_what_is_gone_and_of_what_lives
     assert tenures(site, name=first) == [(first, switch, True)]
 
 
+def test_only_ips_have_tenures_and_other_kinds_have_events(site: Site) -> None:
+    switch = site.switch()
+    pool = {"apiVersion": "kubeovn.io/v1", "kind": "IPPool", "metadata": {"name": f"pool-{switch}"},
+            "spec": {"subnet": switch, "ips": ["10.16.0.20..10.16.0.29"]}}  # fmt: skip
+    site.bulk("apply", [pool])
+    site.bulk("delete", [pool])
+    wait_until(lambda: site.command("get", f"ippool/{pool['metadata']['name']}").code == 1, what="the pool is gone")
+    told = history(site, name=f"ippool/{pool['metadata']['name']}")
+    assert told["tenures"] == []
+    assert [event["reason"] for event in told["events"]] == ["PoolCreated", "Releasing", "Released"]
+
+
 def test_the_time_that_a_table_shows_is_one_at_which_it_was_held(site: Site) -> None:
     name = site.reserve(site.switch()).ip["metadata"]["name"]
     site.release(name)

@@ -10,9 +10,14 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_cli_commands import run, server
 
 from ovnreserve.cli import events, flags, history, moments, render
 from ovnreserve.cli.errors import CommandError, UsageError
+
+__all__ = ["run", "server"]
+
+HISTORY = "/apis/ovnreserve.io/v1/history"
 
 
 @pytest.mark.parametrize(
@@ -39,6 +44,33 @@ def test_whether_a_name_an_address_or_a_mac_is_meant(text: str, key: str) -> Non
 @pytest.mark.parametrize("name", ["026f.7612.3456", "10.0.0.1", "vm-1.default"])
 def test_a_name_that_looks_like_something_else_is_said_to_be_one(name: str) -> None:
     assert history.subject(f"ip/{name}") == ("name", name)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("sts/web", "statefulset/default/web"),
+        ("StatefulSets/prod/web", "statefulset/prod/web"),
+        ("ippools.kubeovn.io/db", "ippool/db"),
+        ("subnet/a/b", "subnet/a/b"),
+        ("port/with/slashes", "port/with/slashes"),
+        ("ippool/", "ippool/"),
+    ],
+)
+def test_other_kinds_are_asked_for_as_the_journal_names_them(text: str, name: str) -> None:
+    assert history.subject(text) == ("name", name)
+
+
+def test_what_is_no_ip_has_events_instead_of_tenures(server, run):
+    server.on(f"GET {HISTORY}?name=statefulset%2Fprod%2Fweb", {"tenures": [], "events": [{}]})
+    assert run("history", "sts/prod/web") == (
+        0, "", "No resources found: only IPs are held; see 'ovnreserve get events --for=statefulset/prod/web'\n",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["", "ip/"])
+def test_an_empty_name_is_refused_before_anybody_is_asked(run, name):
+    assert run("history", name) == (1, "", "error: resource name may not be empty\n")
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ class Journal:
         latest = await run_in_threadpool(self._read, {column: [value]}, MOST_EVENTS)
         if column == "name" and not latest:
             raise NotFound(f'the journal knows no "{shown(value)}"', kind="", name=value)
-        found = tenures(entry for _number, entry in told)
+        found = tenures(entry for _number, entry in told if involved(entry.name).kind == "IP")
         if at is not None:
             found = [tenure for tenure in found if tenure.held_within(*at)]
         answer = {

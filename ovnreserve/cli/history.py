@@ -6,7 +6,7 @@ import re
 
 from ovnreserve.cli import render, resources
 from ovnreserve.cli.client import quote
-from ovnreserve.cli.errors import CommandError, UsageError
+from ovnreserve.cli.errors import CommandError, UsageError, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def history(options: Options, client: Client, report: Report) -> None:
             f"allowed formats are: {','.join(_FORMATS)}"
         )
     key, value = subject(options.arguments[0])
+    if not value:
+        raise CommandError("resource name may not be empty")
     query = f"?{key}={quote(value)}"
     if options.at is not None:
         query += f"&at={quote(str(options.at))}"
@@ -58,6 +60,8 @@ def history(options: Options, client: Client, report: Report) -> None:
         report.say(json.dumps(answer, indent=4, sort_keys=True, ensure_ascii=False))
     elif answer.get("tenures"):
         report.say(table(answer["tenures"], wide=options.output == "wide"))
+    elif other := _other_kind(options.arguments[0]):
+        report.note(f"No resources found: only IPs are held; see 'ovnreserve get events --for={printable(other)}'")
     else:
         report.note("No resources found")
 
@@ -68,10 +72,21 @@ def subject(text: str) -> tuple[str, str]:
     if slash:
         if word.lower() in resources.IP.words():
             return "name", name
-        return "name", text
+        return "name", _other_kind(text) or text
     if _MAC(text):
         return "mac", text
     return ("address" if _QUAD(text) or ":" in text else "name"), text
+
+
+def _other_kind(text: str) -> str:
+    """What the journal calls `KIND/NAME` and `KIND/NAMESPACE/NAME` of another kind than IP; "" if it is none."""
+    word, _, name = text.partition("/")
+    kind = resources.kind_of(word)
+    if kind is None or not name or kind in (resources.IP, resources.EVENT):
+        return ""
+    if kind.namespaced and "/" not in name:
+        name = f"{resources.DEFAULT_NAMESPACE}/{name}"
+    return f"{kind.singular}/{name}"
 
 
 def table(tenures: list[dict[str, Any]], *, wide: bool) -> str:

@@ -67,9 +67,14 @@ BY_KIND = {kind.kind: kind for kind in (IP, IP_POOL, SUBNET, STATEFUL_SET, VIRTU
 _BY_WORD = {word: kind for kind in (*BY_KIND.values(), EVENT) for word in kind.words()}
 
 
+def kind_of(word: str) -> Kind | None:
+    """The kind called that, if there is one."""
+    return _BY_WORD.get(word.lower())
+
+
 def find_kind(word: str) -> Kind:
     """The kind called that; CommandError where there is none."""
-    kind = _BY_WORD.get(word.lower())
+    kind = kind_of(word)
     if kind is None:
         raise CommandError(f'the server doesn\'t have a resource type "{word}"')
     return kind
