@@ -150,6 +150,7 @@ def test_a_subnet_is_missing_or_ambiguous_as_for_get_subnet(site: Site) -> None:
         ("subnet=x&contiguous=maybe", "contiguous=maybe: must be true or false"),
         ("subnet=x&family=5", "family=5: must be 4 or 6"),
         ("subnet=x&cuont=2", "unknown parameter cuont"),
+        ("subnet=x&explain=10.16.0.9&count=2", "explain is about one address: it does not go with count"),
     ],
 )
 def test_a_question_that_means_nothing_is_refused(site: Site, query: str, message: str) -> None:
@@ -159,7 +160,10 @@ def test_a_question_that_means_nothing_is_refused(site: Site, query: str, messag
 
 
 def test_what_is_no_address_is_refused_and_named(site: Site) -> None:
-    done = site.command("suggest", "--subnet", site.switch(), "--explain", "10.16.0")
+    switch = site.switch()
+    with pytest.raises(StatusError, match='explain: "" is neither an IPv4 nor an IPv6 address'):
+        site.client.get(f"{SUGGEST}?subnet={switch}&explain=")
+    done = site.command("suggest", "--subnet", switch, "--explain", "10.16.0")
     assert done.code == 1
     assert done.stderr.endswith('explain: "10.16.0" is neither an IPv4 nor an IPv6 address\n')
 

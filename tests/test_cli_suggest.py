@@ -57,6 +57,12 @@ def test_an_address_is_explained_and_the_exit_status_says_whether_it_is_free(ser
     assert (code, json.loads(out), err) == (int(not free), said, "")
 
 
+def test_an_address_that_is_empty_is_not_explained_as_if_it_were_free(run):
+    """As from a variable that is not set: the exit status 0 means that the address is free."""
+    refused = (1, "", "error: --explain is of one address, and may not be empty\n")
+    assert run("suggest", "--subnet", "lan", "--explain=") == refused
+
+
 def test_a_refusal_that_no_reason_has_said_is_said_too(server, run):
     refusal = "of IPPool pool-1, which is for namespace prod"
     reasons = ["in IPPool pool-1, for namespace prod"]

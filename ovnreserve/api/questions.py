@@ -38,9 +38,11 @@ class Questions:
         subnet = query.get("subnet", "")
         if not subnet:
             raise BadRequest("subnet is required", kind="subnets")
-        address = query.get("explain", "")
-        if address:
-            return json(await self._explain(subnet, address))
+        if "explain" in query:
+            for key in ("count", "contiguous", "family"):
+                if key in query:
+                    raise BadRequest(f"explain is about one address: it does not go with {key}", kind="subnets")
+            return json(await self._explain(subnet, query["explain"]))
         count = _count(query.get("count", "1"))
         contiguous, family = query.get("contiguous", "false"), query.get("family", "")
         if contiguous not in ("true", "false"):

@@ -38,7 +38,7 @@ class Options:
         self.count: int | None = None
         self.contiguous = False
         self.family: int | None = None
-        self.explain = ""
+        self.explain: str | None = None
         self.about = ""  # get events --for
         self.at: float | None = None  # history --at, seconds since the epoch
         self.repair = False

@@ -28,14 +28,16 @@ def suggest(options: Options, client: Client, report: Report) -> None:
         raise CommandError(
             f'unable to match a printer suitable for the output format "{options.output}", allowed formats are: json'
         )
-    if options.explain and (options.count is not None or options.contiguous or options.family is not None):
+    if options.explain == "":
+        raise CommandError("--explain is of one address, and may not be empty")
+    if options.explain is not None and (options.count is not None or options.contiguous or options.family is not None):
         raise CommandError("--explain is about one address; it goes with --subnet and -o only")
     answer = client.get(f"{_SUGGEST}?{_query(options)}")
     if options.output == "json":
         import json
 
         report.say(json.dumps(answer, indent=4, ensure_ascii=False))
-    if options.explain:
+    if options.explain is not None:
         if options.output != "json":
             _explain(answer, report)
         report.failed |= not answer["free"]
@@ -45,7 +47,7 @@ def suggest(options: Options, client: Client, report: Report) -> None:
 
 def _query(options: Options) -> str:
     query = f"subnet={quote(options.subnet)}"
-    if options.explain:
+    if options.explain is not None:
         return f"{query}&explain={quote(options.explain)}"
     if options.count is not None:
         query += f"&count={options.count}"
