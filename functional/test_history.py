@@ -223,6 +223,23 @@ def test_events_are_found_by_reason_type_and_uid(site: Site) -> None:
     assert events(site, "?labelSelector=a%3Db") == []
 
 
+def test_events_of_one_namespace_are_those_of_its_owners_and_in_default_all_that_has_none(site: Site) -> None:
+    name = site.reserve(site.switch()).name
+    for namespace in ("blue", "green"):
+        metadata = {"name": "vm", "namespace": namespace}
+        owner = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": metadata}
+        site.bulk("apply", [owner])
+        site.bulk("delete", [owner])
+    rows = site.command("get", "events", "--for=vm/vm", "-n", "blue", "--no-headers").stdout.splitlines()
+    assert {row.split()[3] for row in rows} == {"virtualmachine/blue/vm"}
+    assert site.command("get", "events", "-n", "blue", "--no-headers").stdout.splitlines() == rows
+    everywhere = site.command("get", "events", "--for=vm/vm", "--no-headers").stdout
+    assert "virtualmachine/green/vm" in everywhere
+    in_default = site.command("get", "events", "-n", "default").stdout
+    assert f"ip/{name}" in in_default
+    assert "/vm " not in in_default
+
+
 # ---- what survives -------------------------------------------------------------------------------------------------
 
 

@@ -163,6 +163,15 @@ def test_whose_events_are_asked_for(about: str, selector: str) -> None:
     assert unquote(events.query(about)) == f"fieldSelector={selector}"
 
 
+def test_events_of_one_namespace_are_asked_for_if_it_is_named(server, run):
+    seen = {"involvedObject": {"kind": "StatefulSet", "namespace": "prod", "name": "web"}, "reason": "Scaled"}
+    server.on("GET /api/v1/events?fieldSelector=metadata.namespace%3Dprod", {"items": [seen]})
+    assert "Scaled" in run("get", "events", "-n", "prod")[1]
+    server.on("GET /api/v1/events", {"items": []})
+    assert run("get", "events", "-A", "-n", "prod") == (0, "", "No resources found\n")
+    assert unquote(events.query("sts/web", "prod")).startswith("fieldSelector=metadata.namespace=prod,involvedObject.")
+
+
 @pytest.mark.parametrize(
     ("about", "message"),
     [

@@ -38,7 +38,7 @@ _PATIENCE: Final = 0.5
 _COLUMNS: Final = {"involvedObject.uid": "uid", "reason": "reason", "type": "type"}
 _EVENT_FIELDS: Final = (
     *("involvedObject.name", "involvedObject.uid", "involvedObject.kind", "involvedObject.apiVersion"),
-    *("involvedObject.namespace", "metadata.name", "reason", "type"),
+    *("involvedObject.namespace", "metadata.name", "metadata.namespace", "reason", "type"),
 )
 
 

@@ -13,19 +13,27 @@ if TYPE_CHECKING:
 _OTHERS = {"ledger": "Ledger", "database": "Database"}
 
 
-def query(about: str) -> str:
-    """The query for the events of `KIND/NAME`, or of all. Raises CommandError."""
-    if not about:
-        return ""
+def query(about: str, namespace: str = "") -> str:
+    """The query for the events of `KIND/NAME`, or of all; of one namespace, if it is named. Raises CommandError.
+
+    What has no namespace has its events in `default`, as in Kubernetes.
+    """
+    fields = {"metadata.namespace": namespace} if namespace else {}
+    if about:
+        fields |= _involved(about)
+    selector = ",".join(f"{field}={value}" for field, value in fields.items())
+    return f"fieldSelector={quote(selector)}" if selector else ""
+
+
+def _involved(about: str) -> dict[str, str]:
     word, slash, name = about.partition("/")
     if not slash or not name:
         raise CommandError("--for must be in resource/name form, such as ip/vm-1.default")
     kind = _OTHERS.get(word.lower()) or resources.find_kind(word).kind
-    fields = {"kind": kind, "name": name}
+    fields = {"involvedObject.kind": kind, "involvedObject.name": name}
     if kind in resources.BY_KIND and resources.BY_KIND[kind].namespaced and "/" in name:
-        fields["namespace"], _, fields["name"] = name.partition("/")
-    selector = ",".join(f"involvedObject.{field}={value}" for field, value in fields.items())
-    return f"fieldSelector={quote(selector)}"
+        fields["involvedObject.namespace"], _, fields["involvedObject.name"] = name.partition("/")
+    return fields
 
 
 def in_order(events: list[dict[str, Any]]) -> list[dict[str, Any]]:

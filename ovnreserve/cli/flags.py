@@ -128,7 +128,13 @@ COMMANDS = {
         "ip|ippool|subnet|statefulset|virtualmachine [NAME...] | ip/NAME... | events",
         "Show one or many resources.",
         {
-            "namespace": _NAMESPACE,
+            "namespace": Flag(
+                "namespace",
+                "NAME",
+                _text,
+                "That of StatefulSets and VirtualMachines (default default), and of events (default all).",
+                "n",
+            ),
             "all-namespaces": Flag("all_namespaces", "", _boolean, "Those of every namespace.", "A"),
             "for": Flag("about", "KIND/NAME", _text, "Only the events of that object, such as ip/vm-1.default."),
             "output": Flag("output", "yaml|json|wide|name", _text, "The format (default a table).", "o"),

@@ -132,7 +132,8 @@ def _events(options: Options, names: list[str], client: Client) -> list[dict[str
     if options.command != "get" or names:
         raise CommandError("events are shown by 'ovnreserve get events', of one object with --for=ip/NAME")
     labels = f"labelSelector={quote(options.selector)}" if options.selector else ""
-    query = "&".join(filter(None, (events.query(options.about), labels)))
+    namespace = "" if options.all_namespaces else options.namespace
+    query = "&".join(filter(None, (events.query(options.about, namespace), labels)))
     return events.in_order(_items(client, f"{resources.EVENT.path()}?{query}".removesuffix("?"), "Event"))
 
 
