@@ -248,7 +248,11 @@ def test_the_configuration_file_says_what_the_command_line_does_not(tmp_path):
     assert unknown.stderr.startswith(f"ovnreserved: {config}: unknown key 'database' (known: ca_cert, ")
     config.write_text("db = 5\n")
     assert ovnreserved("--check-config", "--config", str(config)).stderr == (
-        f"ovnreserved: {config}: db: must be a str, not 5\n"
+        f"ovnreserved: {config}: db: must be a string in quotes, not 5\n"
+    )
+    config.write_text("keep_vm_ip = 1\n")
+    assert ovnreserved("--check-config", "--config", str(config)).stderr == (
+        f"ovnreserved: {config}: keep_vm_ip: must be true or false, not 1\n"
     )
     config.write_text('squatters = "shoot"\n')
     assert ovnreserved("--check-config", "--config", str(config)).stderr == (

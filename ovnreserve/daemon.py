@@ -226,7 +226,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         if key not in _CONFIG:
             raise UsageError(f"{path}: unknown key {key!r} (known: {', '.join(sorted(_CONFIG))})")
         if type(value) is not _CONFIG[key]:
-            raise UsageError(f"{path}: {key}: must be a {_CONFIG[key].__name__}, not {value!r}")
+            what = "true or false" if _CONFIG[key] is bool else "a string in quotes"
+            raise UsageError(f"{path}: {key}: must be {what}, not {value!r}")
     return config
 
 
