@@ -368,6 +368,8 @@ def test_get_shows_a_table(server, run):
     ]
     assert run("get", "ip", "--no-headers")[1].startswith("a     10.16")
     assert run("get", "ip", "-o", "name")[1] == "ip.kubeovn.io/a\nip.kubeovn.io/bbb\n"
+    server.on(f"GET {IPS}", {"items": [ip("a\nip.kubeovn.io/b")]})
+    assert run("get", "ip", "-o", "name")[1] == "ip.kubeovn.io/a\\nip.kubeovn.io/b\n"
 
 
 def test_get_by_label_quotes_the_selector(server, run):

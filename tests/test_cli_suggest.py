@@ -63,6 +63,16 @@ def test_an_address_that_is_empty_is_not_explained_as_if_it_were_free(run):
     assert run("suggest", "--subnet", "lan", "--explain=") == refused
 
 
+def test_a_port_whose_name_has_a_line_break_makes_no_line(server, run):
+    reasons = ["held by logical switch port x\ny\tz"]
+    said = {"address": "10.0.0.9", "free": False, "reasons": reasons, "mayBeGiven": True, "refusal": ""}
+    server.on(f"GET {SUGGEST}?subnet=lan&explain=10.0.0.9", said)
+    _code, out, _err = run("suggest", "--subnet=lan", "--explain=10.0.0.9")
+    assert out.splitlines() == [
+        "10.0.0.9 is held by logical switch port x\\ny\\tz", "10.0.0.9 may be given (spec.v4IpAddress)",
+    ]  # fmt: skip
+
+
 def test_a_refusal_that_no_reason_has_said_is_said_too(server, run):
     refusal = "of IPPool pool-1, which is for namespace prod"
     reasons = ["in IPPool pool-1, for namespace prod"]

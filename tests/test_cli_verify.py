@@ -11,7 +11,8 @@ __all__ = ["run", "server"]
 
 VERIFY = "/apis/ovnreserve.io/v1/verify"
 A = {"what": "IP a.default: its record is missing", "command": "ovn-nbctl find dns x=y", "left": ""}
-B = {"what": "IP b.default: not bound: \x1b[31m", "command": "ovn-nbctl list logical_switch_port u", "left": "theirs"}
+NOT_BOUND = "IP b.default: not bound: \x1b[31m\nx"
+B = {"what": NOT_BOUND, "command": "ovn-nbctl list logical_switch_port u", "left": "theirs"}
 
 
 def answer(*differences: dict, more: int = 0, **fields: object) -> dict:
@@ -30,7 +31,7 @@ def test_each_difference_is_a_line_with_its_command_and_the_exit_status_says_so(
     assert (code, err) == (1, "and 5 more\n")
     assert out == (
         "IP a.default: its record is missing  # ovn-nbctl find dns x=y\n"
-        "IP b.default: not bound: \\x1b[31m  # ovn-nbctl list logical_switch_port u\n"
+        "IP b.default: not bound: \\x1b[31m\\nx  # ovn-nbctl list logical_switch_port u\n"
     )
     code, out, _err = run("verify", "-o", "json")
     assert (code, json.loads(out)) == (1, answer(A, B, more=5))
@@ -43,7 +44,7 @@ def test_a_repair_says_what_was_repaired_and_what_is_left_and_why(server, run):
     assert out.splitlines() == [
         "repaired: IP c.default: its record is missing",
         "left: IP a.default: its record is missing (not repaired in time)  # ovn-nbctl find dns x=y",
-        "left: IP b.default: not bound: \\x1b[31m (theirs)  # ovn-nbctl list logical_switch_port u",
+        "left: IP b.default: not bound: \\x1b[31m\\nx (theirs)  # ovn-nbctl list logical_switch_port u",
     ]
     server.on(f"POST {VERIFY}?timeout=90", answer(repaired=["x"]))
     assert run("verify", "--repair", "--timeout=1m30s") == (0, "repaired: x\n", "")

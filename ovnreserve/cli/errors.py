@@ -113,3 +113,10 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
+def in_one_line(text: str) -> str:
+    """The same where each line means something: line breaks and tabs are written out as well, so that no port's name
+    can make up a line.
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

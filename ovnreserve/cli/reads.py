@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ovnreserve.cli import events, render, resources
 from ovnreserve.cli.client import quote
-from ovnreserve.cli.errors import CommandError, StatusError, UsageError, printable
+from ovnreserve.cli.errors import CommandError, StatusError, UsageError, in_one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _show(alone: dict[str, Any] | None, found: Found, options: Options, report: 
             report.say(json.dumps(document, indent=4, sort_keys=True, ensure_ascii=False))
     elif options.output == "name":
         for item in items:
-            report.say(printable(resources.full_name(item)))
+            report.say(in_one_line(resources.full_name(item)))
     elif not items:
         report.note(_nothing(found, options))
     else:

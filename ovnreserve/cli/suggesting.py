@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ovnreserve.cli.client import quote
-from ovnreserve.cli.errors import CommandError, UsageError, printable
+from ovnreserve.cli.errors import CommandError, UsageError, in_one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,16 +73,16 @@ def _suggest(answer: dict[str, Any], options: Options, report: Report) -> None:
 
 
 def _explain(answer: dict[str, Any], report: Report) -> None:
-    address = printable(answer["address"])
+    address = in_one_line(answer["address"])
     if answer["free"]:
         report.say(f"{address} is free")
         return
     for reason in answer["reasons"]:
-        report.say(printable(f"{address} is {reason}"))
+        report.say(in_one_line(f"{address} is {reason}"))
     field = "spec.v6IpAddress" if ":" in address else "spec.v4IpAddress"
     if answer["mayBeGiven"]:
         report.say(f"{address} may be given ({field})")
     else:
         refusal = answer["refusal"]
         more = "" if any(reason.startswith(refusal) for reason in answer["reasons"]) else f": {refusal}"
-        report.say(printable(f"{address} may not be given ({field}){more}"))
+        report.say(in_one_line(f"{address} may not be given ({field}){more}"))

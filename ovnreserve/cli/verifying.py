@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ovnreserve.cli.client import PATIENCE
-from ovnreserve.cli.errors import CommandError, UsageError, printable
+from ovnreserve.cli.errors import CommandError, UsageError, in_one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ def verify(options: Options, client: Client, report: Report) -> None:
 
 def _show(answer: dict[str, Any], options: Options, report: Report) -> None:
     for what in answer.get("repaired", ()):
-        report.say(printable(f"repaired: {what}"))
+        report.say(in_one_line(f"repaired: {what}"))
     found = answer["differences"]
     for each in found:
         if options.repair:
             why = each["left"] or "not repaired in time"
-            report.say(printable(f"left: {each['what']} ({why})  # {each['command']}"))
+            report.say(in_one_line(f"left: {each['what']} ({why})  # {each['command']}"))
         else:
-            report.say(printable(f"{each['what']}  # {each['command']}"))
+            report.say(in_one_line(f"{each['what']}  # {each['command']}"))
     if answer["total"] > len(found):
         report.note(f"and {answer['total'] - len(found)} more")
