@@ -95,6 +95,12 @@ def test_a_duration_is_that_long_ago(text: str, ago: float) -> None:
     assert abs(time.time() - ago - moments.parse(text)) < 5
 
 
+@pytest.mark.parametrize("text", ["1969-12-31", "0001-01-01", "99999d", "99999999999999999d"])
+def test_a_time_before_1970_is_refused_as_it_was_written(text: str) -> None:
+    with pytest.raises(UsageError, match=f'invalid argument "{text}" for "--at" flag: must not be before 1970'):
+        flags.parse(["history", "a.default", "--at", text])
+
+
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01", "5", "d", "h", "-2h", "2x", "1.5d", "08:00"])
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r'invalid argument ".*" for "--at" flag'):
