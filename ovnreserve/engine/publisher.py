@@ -114,6 +114,7 @@ class Publisher:
         for name in paced(names, self._world.beat):
             if is_fact(name):
                 self._publish_fact(name, now)
+                self._publish_born(name, now, version)  # a port may be called anything
                 continue
             r = reservations.get(name)
             if r is None:
