@@ -225,6 +225,14 @@ def test_a_dump_that_says_what_is_known_changes_nothing(tables: Tables) -> None:
     assert replica.take_records() == set()
 
 
+def test_a_dump_in_which_ports_of_a_switch_came_and_went_names_only_these() -> None:
+    replica, switch = Replica(), uuid_of(0)
+    replica.replace(updates("Logical_Switch", a={"initial": {"ports": ["set", [["uuid", "p"], ["uuid", "q"]]]}}))
+    replica.take_changes()
+    replica.replace(updates("Logical_Switch", a={"initial": {"ports": ["set", [["uuid", "q"], ["uuid", "r"]]]}}))
+    assert replica.take_changes().members == [("p", switch, False), ("r", switch, True)]
+
+
 def test_a_row_that_came_and_changed_and_one_that_changed_and_went_are_both_wholly_changed() -> None:
     replica = Replica()
     replica.update(updates("NB_Global", a={"insert": {"nb_cfg": 1}}))

@@ -31,6 +31,10 @@ _EMPTY: Final[dict[Kind, Callable[[], Any]]] = {
     SET: set,
     MAP: dict,
 }
+_LAYOUT: Final = {
+    table: [(column, kind, _EMPTY[kind]) for column, kind in columns.items()] for table, columns in COLUMNS.items()
+}
+"""By table (column, kind, what makes its empty value): looked up once, since members of an Enum are slow to hash."""
 
 
 def _atom(value: Any) -> Any:
@@ -156,21 +160,22 @@ class Replica:
                     self._insert(table, uuid, update["insert"] if "insert" in update else update["initial"])
 
     def _insert(self, table: str, uuid: str, values: Mapping[str, Any]) -> None:
-        columns = COLUMNS[table]
         row = {
-            column: _value(kind, values[column]) if column in values else _EMPTY[kind]()
-            for column, kind in columns.items()
+            column: _value(kind, values[column]) if column in values else empty()
+            for column, kind, empty in _LAYOUT[table]
         }
         old = self.tables[table].get(uuid)
         if old == row:
             return
-        if old is not None:
-            self._forget(table, uuid, old)
         self.tables[table][uuid] = row
         self._changes.rows.setdefault(table, {})[uuid] = None
         if table == "Logical_Switch":
-            self._changes.members.extend((port, uuid, True) for port in row["ports"])
+            before = old["ports"] if old is not None else set()
+            self._changes.members.extend((port, uuid, False) for port in before - row["ports"])
+            self._changes.members.extend((port, uuid, True) for port in row["ports"] - before)
         elif table == "DNS":
+            if old is not None:
+                self._forget_record(uuid, old)
             self._index_record(uuid, row)
 
     def _modify(self, table: str, uuid: str, diff: Mapping[str, Any]) -> None:
