@@ -304,24 +304,29 @@ class World:
         touched.names.update(self.blockers.get(uuid, ()))
         old = self.ports.get(uuid)
         new = None if row is None else port_of(uuid, row, self._switch_of.get(uuid))
+        indexed = old is not None and new is not None and new._replace(up=old.up) == old  # no index knows of `up`
+        covered = old is not None and new is not None and _telling(old) == _telling(new)
         if old is not None:
             touched.names.add(old.name)
             touched.names.update(self.rivals(old))
-            self._index(old, -1)
+            if not indexed:
+                self._index(old, -1)
             segment = self.segments.get(old.switch or "")
             has = new.assigned.v4 if new is not None and new.assigned is not None and new.switch == old.switch else ()
             if segment is not None and not segment.withheld.isdisjoint(set(old.own()[1]).difference(has)):
                 touched.excludes.add(segment.switch.uuid)
             if self.port_names.get(old.name) == uuid:
                 del self.port_names[old.name]
-                self.coverage.remove_port(old.name)
+                if not covered:
+                    self.coverage.remove_port(old.name)
             del self.ports[uuid]
         if new is not None:
             touched.names.add(new.name)
             self.ports[uuid] = new
             self.port_names[new.name] = uuid
-            self._index(new, +1)
-            if self.coverage.follows_ports:
+            if not indexed:
+                self._index(new, +1)
+            if self.coverage.follows_ports and not covered:
                 self.coverage.add_port(new.name, self.identity(new))
             touched.names.update(self.rivals(new))
             if old is not None and old.assigned is not None and old.assigned != new.assigned:
@@ -475,6 +480,11 @@ class World:
             if not any(space.quarantined for space in spaces):
                 self._quarantines.discard(switch)
         return ended
+
+
+def _telling(port: Port) -> tuple[Any, ...]:
+    """What of a port tells who it is for."""
+    return port.name, port.switch, port.external_ids
 
 
 def _shape(switch: Switch) -> tuple[Any, ...]:
