@@ -15,15 +15,23 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness import BenchError, Clock, Contender, Deadline, Samples, Table, check_clock, interleave
-from bench.rows import FULL, QUICK, OwnRow, Scale, SiteRow, allocator, apply, concurrent, flat, single, status
+from bench.rows import FULL, QUICK, OwnRow, Scale, SiteRow, allocator, apply, concurrent, flat, ports, single, status
 from bench.site import Site
 from ovnreserve.sandbox import SandboxError
 
 SITE_ROWS: tuple[SiteRow, ...] = (apply, single, concurrent, status)
-OWN_ROWS: tuple[OwnRow, ...] = (allocator, flat)
-ORDER = (apply, single, concurrent, allocator, status, flat)
+OWN_ROWS: tuple[OwnRow, ...] = (allocator, flat, ports)
+ORDER = (apply, single, concurrent, allocator, status, flat, ports)
 NAMES = [row.NAME for row in ORDER]
-_WEIGHT = {apply.NAME: 5, single.NAME: 3, concurrent.NAME: 5, allocator.NAME: 4, status.NAME: 2, flat.NAME: 4}
+_WEIGHT = {
+    apply.NAME: 5,
+    single.NAME: 3,
+    concurrent.NAME: 5,
+    allocator.NAME: 4,
+    status.NAME: 2,
+    flat.NAME: 4,
+    ports.NAME: 8,
+}
 """What share of the time each row gets."""
 _DESCRIPTION = """\
 Measure ovnreserved beside what a user would otherwise run, and beside the limit, on private servers in temporary
@@ -37,6 +45,7 @@ rows:
   4 allocator    choice of an address and its release, without servers
   5 status       wall time of `ovnreserve status`
   6 flat         cost of a reservation as a /16 fills
+  7 ports        start, memory and the cost of a port's change with 1,000 and with 10,000 ports
 Rows 1, 2, 3 and 5 are measured with 0, 1,000 and 10,000 scattered addresses reserved before.
 
 python -m bench.soak is the endurance test: not how fast it is, but whether all stays true (docs/soak.md).
@@ -64,6 +73,9 @@ def _options() -> argparse.Namespace:
         "--rows", nargs="+", type=_row, metavar="ROW", default=NAMES, help="only these, by name or number"
     )
     parser.add_argument("--repeats", type=int, metavar="N", help="rounds (default: 5, with --quick 3), if time allows")
+    parser.add_argument("--ports", nargs="+", type=int, metavar="N", help="row 7: so many ports (default: 1000 10000)")
+    parser.add_argument("--before", metavar="DIR", help="row 7: another tree of this program, measured in turn with it")
+    parser.add_argument("--seconds", type=float, metavar="N", help="how long all of it may take")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every sample, and what the machine is, as JSON")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown, for docs/performance.md")
     parser.add_argument("-v", "--verbose", action="store_true", help="a line on stderr for each sample")
@@ -78,6 +90,12 @@ def main() -> int:
     scale = QUICK if options.quick else FULL
     if options.repeats:
         scale = scale._replace(repeats=options.repeats)
+    if options.seconds:
+        scale = scale._replace(seconds=options.seconds)
+    if options.ports:
+        scale = scale._replace(ports=tuple(sorted(options.ports)))
+    if options.before:
+        scale = scale._replace(before=str(Path(options.before).absolute()))
     facts = machine()
     try:
         check_clock()

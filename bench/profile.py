@@ -4,13 +4,14 @@ py-spy (`pip install py-spy`; it needs the right to trace processes) is attached
 row's work to do, again and again until there are enough samples. The share of a function is how many of the samples
 have it anywhere on their stack: of those in which a thread held the interpreter's lock or, with --wall, did not sleep.
 For `allocator` it watches the benchmark itself. `status` is over too soon for samples: there it is the interpreter's
-own record of imports.
+own record of imports. For `ports` the engine's turns are recorded by cProfile, a profile for each kind of change.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import pstats
 import shutil
 import signal
 import subprocess
@@ -22,9 +23,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from bench.cloud import Cloud
 from bench.harness import BenchError, Clock
-from bench.rows import FULL, allocator, apply, concurrent, flat, single, status
+from bench.rows import FULL, allocator, apply, concurrent, flat, ports, single, status
 from bench.rows.allocator import NAME as ALLOCATOR
 from bench.site import Ours, Site, document, names
 from ovnreserve.sandbox import SandboxError, clean_environment
@@ -69,7 +72,7 @@ def _flat(site: Ours) -> tuple[Callable[[], None], list[str]]:
 
 _WORK = {apply.NAME: _apply, single.NAME: _single, concurrent.NAME: _concurrent, flat.NAME: _flat}
 _RELEASE = "release"
-ROWS = [*_WORK, _RELEASE, allocator.NAME, status.NAME]
+ROWS = [*_WORK, _RELEASE, allocator.NAME, status.NAME, ports.NAME]
 
 
 @contextmanager
@@ -199,6 +202,37 @@ def _imports() -> None:
         print(f"{microseconds / 1000:7.1f}  {name}")
 
 
+def _ports(count: int) -> None:
+    """What the engine's turns are spent on, by kind of change."""
+    with tempfile.TemporaryDirectory(prefix="ovnreserve-") as directory, Cloud(count, profile=Path(directory)) as cloud:
+        now = Path(directory, "now")
+        with ports.started(cloud) as (site, _sample):
+            for kind, work in ports.work_of(cloud, site, FULL.changes):
+                now.write_text(kind)
+                work()
+                now.unlink()
+        for kind, title in ports.CHANGES.items():
+            stats: dict[Any, Any] = pstats.Stats(str(Path(directory, f"{kind}.prof"))).stats
+            _print_stats(f"{title} ({count:,} ports)", stats)
+
+
+def _print_stats(title: str, stats: dict[Any, Any]) -> None:
+    """Microseconds a change by function: with all that it calls, and itself."""
+    shown = [(_place(where), inclusive, own) for where, (_, _, own, inclusive, _) in stats.items()]
+    each = 1e6 / FULL.changes
+    print(f"{title}: us of a change, with what is called and without\n")
+    for name, inclusive, own in sorted(shown, key=lambda row: -row[1])[: 2 * TOP]:
+        print(f"{inclusive * each:7.1f} {own * each:7.1f}  {name}")
+    print()
+
+
+def _place(where: tuple[str, int, str]) -> str:
+    file, line, function = where
+    for lead in ("site-packages/", f"{_ROOT}/", "lib/python3."):
+        file = file.rpartition(lead)[2]
+    return f"{function} ({file}:{line})" if line else function
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench.profile",
@@ -206,12 +240,15 @@ def main() -> int:
     )
     parser.add_argument("row", choices=ROWS, metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--reserved", type=int, default=0, metavar="N", help="scattered addresses reserved before")
+    parser.add_argument("--ports", type=int, default=10_000, metavar="N", help="of row ports (default: 10000)")
     parser.add_argument("--wall", action="store_true", help="all threads that do not sleep, not only who has the lock")
     options = parser.parse_args()
     spy = [] if options.wall else ["--gil"]
     try:
         if options.row == status.NAME:
             _imports()
+        elif options.row == ports.NAME:
+            _ports(options.ports)
         elif options.row == ALLOCATOR:
             stacks: Stacks = Counter()
             command = [*spy, "--", sys.executable, "-m", "bench", "--rows", ALLOCATOR, "--quick"]

@@ -73,6 +73,14 @@ def _expanded(text: str) -> Iterator[str]:
             yield token
 
 
+def cpu_of(pid: int) -> float:
+    """Seconds of CPU that a process has used, all threads: its clock by clock_getcpuclockid(3).
+
+    Those in /proc/PID/stat come in steps of 10 ms, which is as long as 100 reservations.
+    """
+    return time.clock_gettime(~pid << 3 | _CPU_OF_PROCESS)
+
+
 class Ours:
     """ovnreserved on its OVN."""
 
@@ -96,11 +104,8 @@ class Ours:
         self.rpc.close()
 
     def cpu(self) -> float:
-        """Seconds of CPU that the daemon has used, all threads: the clock of clock_getcpuclockid(3) for its process.
-
-        Those in /proc/PID/stat come in steps of 10 ms, which is as long as 100 reservations.
-        """
-        return time.clock_gettime(~self.daemon.pid << 3 | _CPU_OF_PROCESS)
+        """Seconds of CPU that the daemon has used."""
+        return cpu_of(self.daemon.pid)
 
     def total(self) -> int:
         return int(self.http.ask("GET", "/apis/ovnreserve.io/v1/status")["reservations"]["total"])

@@ -60,12 +60,13 @@ class Http:
             self._connect()
         self._socket.sendall(message)
         buffer = bytearray()
+        length = 0
         while True:
             data = self._socket.recv(1 << 20)
             if not data:
                 raise BenchError("the daemon closed the connection")
             buffer += data
-            length = answer_length(buffer)
+            length = length or answer_length(buffer)
             if length and len(buffer) >= length:
                 self._used = time.monotonic()
                 return buffer

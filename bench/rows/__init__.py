@@ -16,7 +16,9 @@ OURS, NBCTL, OVSDBAPP, LIMIT = "ours", "ovn-nbctl", "ovsdbapp", "limit"
 
 
 class Scale(NamedTuple):
-    """How much is measured. `seconds` bounds the whole run; `patience` a sample of a slow peer."""
+    """How much is measured. `seconds` bounds the whole run; `patience` a sample of a slow peer. `before` is
+    another tree of the program, whose daemon is measured as well where a row can.
+    """
 
     seconds: float
     repeats: int
@@ -28,11 +30,14 @@ class Scale(NamedTuple):
     processes: int
     operations: int
     checkpoints: tuple[int, ...]
+    changes: int
     levels: tuple[int, ...] = (0, 1_000, 10_000)
+    ports: tuple[int, ...] = (1_000, 10_000)
+    before: str = ""
 
 
-FULL = Scale(440, 5, 10_000, 300, 30, 1.5, 60, 10, 2_000, (0, 10_000, 30_000, 60_000))
-QUICK = Scale(50, 3, 1_000, 60, 10, 0.4, 20, 3, 1_000, (0, 5_000, 10_000, 20_000))
+FULL = Scale(440, 5, 10_000, 300, 30, 1.5, 60, 10, 2_000, (0, 10_000, 30_000, 60_000), 1_000)
+QUICK = Scale(50, 3, 1_000, 60, 10, 0.4, 20, 3, 1_000, (0, 5_000, 10_000, 20_000), 100)
 
 Taken = Mapping[int, dict[str, Samples]]
 """For each number of addresses reserved before, what each contender measured."""
