@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from builders import MAC, Cloud, context, reservation
+from builders import MAC, Cloud, context, reservation, row_of, uuid_of
 
 from ovnreserve.engine.tasks import Tasks
 from ovnreserve.engine.work import Work
 from ovnreserve.model.addresses import parse_v4
 from ovnreserve.model.errors import NotFound
+from ovnreserve.model.owner import STATEFUL_SET
 from ovnreserve.model.reservation import Reservation, external_ids_of
 from ovnreserve.model.resource import RECORD, State
 from ovnreserve.model.steps import (
@@ -24,6 +25,7 @@ from ovnreserve.model.steps import (
     WriteAddresses,
     WriteExcludes,
 )
+from ovnreserve.plan.identity import POD_TYPE
 from ovnreserve.plan.outcome import Plan
 from ovnreserve.plan.reconcile import Verdicts
 
@@ -100,6 +102,23 @@ def test_a_reservations_port_that_comes_is_bound(site: Site) -> None:
     site.port(NAME, "dynamic")
     assert site.tasks.due == 0
     assert site.planned() == [[WriteAddresses]]
+    assert site.tasks.due == INFINITE
+
+
+def test_however_many_ports_are_to_be_retained_they_are_looked_at_some_at_a_time(site: Site) -> None:
+    members = {f"db-{ordinal}.shop" for ordinal in range(2500)}
+    ports = {uuid_of(1000 + at): name for at, name in enumerate(sorted(members))}
+    ids, addresses = {POD_TYPE: STATEFUL_SET}, frozenset({f"{MAC} 10.0.0.7"})
+    tables = site.cloud.tables
+    for uuid, name in ports.items():
+        row = row_of("Logical_Switch_Port", name=name, addresses=addresses, external_ids=ids)
+        tables["Logical_Switch_Port"][uuid] = row
+    tables["Logical_Switch"][site.switch]["ports"] |= ports.keys()
+    site.tasks.look_at(site.cloud.sync(), ())
+    first = {work.name for work in site.take()}
+    assert first < members
+    assert site.tasks.due == 0, "there is more"
+    assert first | {work.name for work in site.take()} == members
     assert site.tasks.due == INFINITE
 
 
