@@ -41,6 +41,8 @@ FLAT = 1.2
 SLOWER = 1.15
 """How many times the start may take what it took before (`--before`)."""
 BEFORE = "before"
+_MOMENT, _IDLE = 0.1, 0.001
+"""Seconds: who uses less CPU than that in a moment is idle."""
 _ROOT = Path(__file__).parents[2]
 _IP = "/apis/kubeovn.io/v1/ips"
 _PEERS = {OVSDBAPP: "ovsdbapp", LIMIT: "bare"}
@@ -86,6 +88,7 @@ def ours(cloud: Cloud, changes: int) -> Sample:
         for kind, work in work_of(cloud, site, changes):
             before = site.cpu()
             work()
+            _await_idle(site)
             sample[kind] = (site.cpu() - before) / changes * 1e6
     return sample
 
@@ -106,9 +109,20 @@ def started(cloud: Cloud) -> Iterator[tuple[Ours, dict[str, float]]]:
                 _check(cloud, site, {port.name: _text(port) for port in cloud.ports})
             sample |= {"all": time.perf_counter() - begun, "listed": rss(cloud.daemon.pid)}
             cloud.await_active(site)
+            _await_idle(site)
             yield site, sample
         finally:
             cloud.daemon.stop()
+
+
+def _await_idle(site: Ours) -> None:
+    """Until the daemon has nothing to do: it has used next to no CPU for a moment."""
+    before, now = -1.0, site.cpu()
+    until = time.monotonic() + 60
+    while now - before > _IDLE:
+        expect(time.monotonic() < until, "the daemon goes on working")
+        time.sleep(_MOMENT)
+        before, now = now, site.cpu()
 
 
 def _answered_at(http: Http, message: bytes) -> float:
