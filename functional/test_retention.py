@@ -221,6 +221,16 @@ def test_an_owner_applied_after_its_ports_covers_them(here: Site) -> None:
     assert [retained(here, f"web-{n}")["spec"]["v4IpAddress"] for n in range(2)] == addresses
 
 
+def test_what_could_not_be_retained_is_once_nothing_is_in_the_way_any_more(here: Site) -> None:
+    switch = here.switch()
+    here.reserve(switch, "rival", macAddress="0a:00:00:00:00:05")
+    tell(here, "StatefulSet", "web", replicas=1)
+    grow(here, switch, "web-0", "0a:00:00:00:00:05 10.16.0.5")
+    wait_until(lambda: "NotRetained" in dict(here.events("web-0.default")), what="told")
+    here.release("rival.default")
+    assert retained(here, "web-0")["spec"]["v4IpAddress"] == "10.16.0.5"
+
+
 def test_a_missing_fact_keeps(here: Site) -> None:
     switch = here.switch()
     address = grow(here, switch, "db-7", **{"external_ids:ovnreserve/pod-type": "StatefulSet"})

@@ -213,6 +213,7 @@ class Commits:
         if plan.ends:
             if before is not None:
                 self._settlement.drop(before)
+                self._tasks.freed(before)
         elif r is not None and r.state is State.INTENDED and self._world.resource(r.name) is r:
             r = r.with_(state=State.HELD)
             self._world.acknowledge(r)

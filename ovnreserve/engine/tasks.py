@@ -39,7 +39,7 @@ from ovnreserve.plan.reconcile import Verdicts
 from ovnreserve.plan.rehome import new_home, plan_rehome
 from ovnreserve.plan.release import plan_await, plan_delete_port, plan_drop, plan_finish, plan_release
 from ovnreserve.plan.repair import is_written, plan_repair, plan_resume
-from ovnreserve.plan.squatters import blocked_from_now, plan_squatters
+from ovnreserve.plan.squatters import blocked_from_now, plan_squatters, squatters
 from ovnreserve.plan.world import Touched, World
 
 _NOTHING = Plan("unchanged")
@@ -121,6 +121,11 @@ class Tasks:
         for name in names:
             self._births |= self._world.coverage.of(name)
             self._births.add(name)  # also of what was released: a port of that name may have come before it was
+
+    def freed(self, r: Resource) -> None:
+        """It is gone: ports that have what it had could not be retained until now."""
+        if isinstance(r, Reservation):
+            self._births.update(port.name for port in squatters(self._world, r))
 
     def port_may_wait(self, names: Iterable[str]) -> None:
         """These reservations are held from now on; their ports may have come before."""
