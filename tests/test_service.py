@@ -167,7 +167,7 @@ def test_the_holder_is_named_even_if_the_file_says_otherwise(tmp_path):
             pass
 
 
-@pytest.mark.parametrize("left", ["1\n", "", "nonsense\n", f"{os.getpid()}\n"], ids=["init", "empty", "nonsense", "own"])
+@pytest.mark.parametrize("left", ["1\n", "", "?\n", f"{os.getpid()}\n"], ids=["init", "empty", "nonsense", "own"])
 def test_a_stale_pidfile_is_taken_over(tmp_path, left):
     (tmp_path / "ovnreserved.pid").write_text(left)
     with another_daemon(tmp_path) as (_, said):
