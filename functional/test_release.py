@@ -161,7 +161,7 @@ def test_created_labelled_and_deleted_in_one_breath_leaves_nothing(site: Site) -
 
 @pytest.mark.parametrize(
     "said",
-    [{"pod": "default/somebody-else"}, {"namespace": "elsewhere"}, {"ovnreserve/pod-type": "StatefulSet"}],
+    [{"pod": "default/somebody-else"}, {"namespace": "elsewhere"}, {"ovnreserve/pod-type": "VirtualMachine"}],
 )
 def test_a_port_that_says_it_is_somebody_else_s_is_not_deleted(site: Site, said: dict[str, str]) -> None:
     switch = site.switch()
