@@ -5,7 +5,8 @@
 
     static addresses, router ports, exclude_ips, network, first host and broadcast are taken
     a dynamic port keeps its address, unless that is taken or outside: then it is moved
-    a pending one gets what it asks for, if that is free, else the lowest free address
+    a pending one gets what it asks for, if that is free, else the lowest free address; one that asked in vain is chosen
+    for anew each time (seen of OVN 23.03)
     IPv6 is EUI-64 of the port's MAC; a port that is not dynamic loses its dynamic_addresses
 """
 

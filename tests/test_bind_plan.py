@@ -163,6 +163,15 @@ def test_a_dynamic_port_that_runs_on_another_address_is_left_alone() -> None:
     assert site.plan() == Plan("unchanged")
 
 
+@pytest.mark.parametrize(("fields", "more"), [({"v4": None}, "the switch was given IPv4"), ({"v6": None}, "or IPv6")])
+def test_a_dynamic_port_that_runs_on_more_than_the_reserved_loses_none_of_it(fields: dict[str, Any], more: str) -> None:
+    site = Site(**fields)
+    site.port("dynamic", assigned=FULL, up=True)
+    message = f"port {NAME} is up on {FULL}, the IP is {site.r.port_addresses}"
+    assert site.verdict() == Verdict(False, "RunningElsewhere", message), more
+    assert site.plan() == Plan("unchanged")
+
+
 def test_without_a_port_there_is_nothing_to_bind() -> None:
     site = Site()
     assert site.verdict() == Verdict(False, "NoPort", f"logical switch port {NAME} does not exist")

@@ -154,7 +154,7 @@ def test_a_port_that_came_before_its_reservation_was_held_is_bound_then() -> Non
     site.port(NAME, "dynamic")
     assert site.planned() == []
     site.cloud.world.put(site.r.with_(state=State.HELD))
-    site.tasks.port_may_wait([NAME])
+    site.tasks.look_after([NAME], [])
     assert site.planned() == [[WriteAddresses]]
 
 

@@ -189,7 +189,6 @@ class Commits:
                     work.ticket.fallback[work.index] = late
             else:
                 self._queue.answer(work, answer)
-        self._tasks.port_may_wait(held)
         self._tasks.told(batch.names)
         self._tasks.look_after(batch.names, batch.switches)
         self._publisher.committed(held)

@@ -127,10 +127,6 @@ class Tasks:
         if isinstance(r, Reservation):
             self._births.update(port.name for port in squatters(self._world, r))
 
-    def port_may_wait(self, names: Iterable[str]) -> None:
-        """These reservations are held from now on; their ports may have come before."""
-        self._binds.update(names)
-
     def release_seen(self, releasing: Iterable[Resource]) -> None:
         """ovn-northd has seen the first transaction of these releases."""
         for r in releasing:
@@ -165,12 +161,13 @@ class Tasks:
         return any(what in _CATCHING_UP for what, _key in (*self._ready, *self._under_way))
 
     def look_after(self, names: Iterable[str], switches: Iterable[str]) -> None:
-        """We have written these: somebody may have changed them since, in the same moment."""
+        """We have written these: somebody may have changed them since, in the same moment, and ports that wait for
+        them may have come before.
+        """
         names = list(names)
         self._records.update(names)
         self._suspects.update(switches)
-        reservations = self._world.reservations
-        self._binds.update(name for name in names if name in reservations and reservations[name].blocked)
+        self._binds.update(name for name in names if name in self._world.reservations)
 
     def done(self, work: Work) -> None:
         """The work is over, or will be asked for anew."""

@@ -5,7 +5,7 @@ decide:
 
     none; `dynamic`; `dynamic IP` of ours; `MAC dynamic` of ours    written: `MAC v4 v6`      Binding, then Bound
     the reserved ones                                               nothing to write          Bound
-    `dynamic`, up on another address                                not touched               RunningElsewhere
+    `dynamic`, up on another address, or on more than the reserved  not touched               RunningElsewhere
     anything else                                                   not touched               AddressMismatch
     what would be written, but ovn-northd gave the
       IPv4 address to somebody else's dynamic port                  not touched yet           HeldByAnother
@@ -98,7 +98,10 @@ def _judge_addresses(port: Port, r: Reservation) -> Verdict:
         asks = set(dynamic.v4) <= wanted[0] and set(dynamic.v6) <= wanted[1]
         if not asks or dynamic.mac not in (None, r.mac):
             return _mismatch(port, r)
-        if port.up and port.assigned is not None and not _covers((port.assigned,), r):
+        runs = port.assigned
+        if port.up and runs is not None and (
+            not _covers((runs,), r) or not (set(runs.v4) <= wanted[0] and set(runs.v6) <= wanted[1])
+        ):
             message = f"port {r.name} is up on {port.dynamic_addresses}, the IP is {r.port_addresses}"
             return Verdict(False, "RunningElsewhere", message)
     return Verdict(False, "Binding", f"port {r.name} is being given {r.port_addresses}", given(port, r))
