@@ -376,11 +376,11 @@ def moved(site: Site, before: Tables, seen: Tables, after: Tables) -> Iterator[s
 
 
 def _takes(before: Tables, after: Tables, port: str, addresses: Sequence[int]) -> bool:
-    """Does the transaction exclude what the port has, or give it to another? ovn-northd would have moved it for less."""
+    """Does the transaction exclude what the port has, or give it to another? For less ovn-northd would have moved it."""
     switch = next(uuid for uuid, row in after[SWITCHES].items() if port in row["ports"])
-    was, now = ({*_excluded_by_us(t[SWITCHES][switch])} for t in (before, after))
-    given = {a for other in _ports_on(after, switch) if other.uuid != port for e in other.elements for a in e.v4 if not e.dynamic}
-    return not set(addresses).isdisjoint((now - was) | given)
+    was, now = (_excluded_by_us(tables[SWITCHES][switch]) for tables in (before, after))
+    others = [e for other in _ports_on(after, switch) if other.uuid != port for e in other.elements if not e.dynamic]
+    return not set(addresses).isdisjoint((now - was) | {address for e in others for address in e.v4})
 
 
 def _is_guarded(site: Site) -> bool:
