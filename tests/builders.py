@@ -278,6 +278,7 @@ def _segment(segment: Segment) -> dict[str, Any]:
         "pools": list(segment.pools),
         "pooled": [list(segment.pools.runs(family)) for family in (4, 6)],
         "pending": segment.pending,
+        "failed": segment.failed,
         "port_addresses": segment.port_addresses,
         "reserved": segment.reserved,
         "reserved_macs": segment.reserved_macs,

@@ -376,7 +376,7 @@ def moved(site: Site, before: Tables, seen: Tables, after: Tables) -> Iterator[s
 
 
 def _takes(before: Tables, after: Tables, port: str, addresses: Sequence[int]) -> bool:
-    """Does the transaction exclude what the port has, or give it to another? For less ovn-northd would have moved it."""
+    """Does the transaction exclude what the port has, or give it to another? Else ovn-northd moved it itself."""
     switch = next(uuid for uuid, row in after[SWITCHES].items() if port in row["ports"])
     was, now = (_excluded_by_us(tables[SWITCHES][switch]) for tables in (before, after))
     others = [e for other in _ports_on(after, switch) if other.uuid != port for e in other.elements if not e.dynamic]

@@ -48,7 +48,11 @@ class Publisher:
         self._ips.update(names)
 
     def subnets_changed(self, switches: Iterable[str]) -> None:
-        self._subnets.update(switches)
+        for switch in switches:
+            self._subnets.add(switch)
+            segment = self._world.segments.get(switch)
+            if segment is not None:
+                self._ips |= segment.failed  # they hold nothing, so that nothing tells who has what they were to have
 
     def committed(self, names: Iterable[str]) -> None:
         """ovn-northd will have seen these once a later barrier has passed."""

@@ -54,6 +54,8 @@ class Segment:
         self.dhcp: dict[str, int] = {}
         """DHCP_Options that ports of the switch use, with the number of ports."""
         self.reservations: set[str] = set()
+        self.failed: set[str] = set()
+        """Those of them that hold nothing."""
         self.routed: tuple[Cidr | None, Cidr | None] = (None, None)
         """The networks of the attached router ports, as they were last looked up."""
         self.claims: Claims | None = None
@@ -129,7 +131,7 @@ class Segment:
         if macs[0] != macs[1]:
             changed_macs = {mac for mac, _holder in macs[0].items() ^ macs[1].items()}
             names.update(self.reserved_macs[mac] for mac in changed_macs & self.reserved_macs.keys())
-        return names
+        return names | self.failed
 
     def set_networks(self, v4: Cidr | None, v6: Cidr | None) -> None:
         """Take these networks; spaces of a changed network are built anew from the holders."""
@@ -227,6 +229,7 @@ class Segment:
     def add_reservation(self, r: Reservation, *, withheld: bool = False) -> None:
         self.reservations.add(r.name)
         if not r.live:
+            self.failed.add(r.name)
             return
         self.reserved_macs[r.mac] = r.name
         for family, address in ((4, r.v4), (6, r.v6)):
@@ -241,6 +244,7 @@ class Segment:
     def remove_reservation(self, r: Reservation, quarantined_at: float | None) -> None:
         self.reservations.discard(r.name)
         if not r.live:
+            self.failed.discard(r.name)
             return
         del self.reserved_macs[r.mac]
         for family, address in ((4, r.v4), (6, r.v6)):
