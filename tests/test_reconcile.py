@@ -370,6 +370,14 @@ def test_of_two_versions_the_one_that_the_other_side_has_known_gives_way() -> No
     assert after_fork(ours, theirs) == NOTHING._replace(puts=[theirs])  # neither has: the database's is the later one
 
 
+@pytest.mark.parametrize("relation", ALL)
+def test_what_was_being_given_back_was_or_was_not_and_is_never_released(relation: Relation) -> None:
+    giving = r(RELEASING, deleted=None, blocked={})
+    assert giving.gives_back
+    assert verdicts(giving, None, relation) == NOTHING._replace(drops=[giving])
+    assert verdicts(giving, r(HELD), relation) == NOTHING._replace(puts=[r(HELD)]), "its port is not deleted"
+
+
 def test_a_release_goes_on_unless_the_other_side_changed_the_reservation_since() -> None:
     releasing = r(RELEASING, written=OURS_ONLY)
     changed = r(HELD, written=THEIRS_ONLY)

@@ -215,7 +215,9 @@ def test_once_nobody_retains_it_an_ip_is_given_back_to_the_port_that_has_it() ->
     r = site.cloud.reserve(site.switch, "web-0.default", pod_type=STATEFUL_SET, reserved=False)
     site.cloud.port(site.switch, "web-0.default", r.port_addresses)
     plan = site.plan()
-    assert (plan.resource, plan.steps) == (None, (DropRecord(r),)), "the port is left as it is"
+    giving = r.with_(state=State.RELEASING, resource_version=77)
+    assert giving.gives_back, "the ledger says so first"
+    assert (plan.resource, plan.steps) == (giving, (DropRecord(giving),)), "the port is left as it is"
     assert plan.ends
 
 

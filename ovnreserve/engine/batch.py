@@ -142,7 +142,7 @@ class Batch:
     def undo_released(self) -> None:
         """Put back what was to be gone: whether it is, will be found by comparing."""
         for work, plan in self.planned:
-            before = self.before.get(work.name)
+            before = plan.resource or self.before.get(work.name)
             if plan.ends and before is not None:
                 self._world.put(before)
 

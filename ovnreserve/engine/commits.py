@@ -210,6 +210,7 @@ class Commits:
         work, plan = planned
         r = plan.resource
         if plan.ends:
+            r = None
             if before is not None:
                 self._settlement.drop(before)
                 self._tasks.freed(before)

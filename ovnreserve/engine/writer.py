@@ -449,8 +449,8 @@ class Engine:
             done = attempt.born.uid not in self.world.ports
         elif attempt.result == "deleted":
             done = r is None or r.state is State.RELEASING or (wanted is not None and not same)
-        elif r is None or wanted is None or not same:
-            done = False
+        elif attempt.ends or r is None or wanted is None or not same:
+            done = False  # what was given back is found to be its port's when it is planned again
         else:
             said = r.with_(written=wanted.written, resource_version=wanted.resource_version, state=wanted.state)
             changed = said != wanted

@@ -56,6 +56,13 @@ class Reservation(Resource, frozen=True, kw_only=True):
         return [(self.switch, kind, what) for kind, what in held if what is not None]
 
     @property
+    def gives_back(self) -> bool:
+        """Is it on its way back to its port, without anybody having deleted it? Only the ledger says so, until the
+        transaction that takes the record away has been seen in the database.
+        """
+        return self.state is State.RELEASING and self.deleted is None
+
+    @property
     def addresses(self) -> tuple[str, ...]:
         """Its addresses as text, IPv4 first."""
         four = () if self.v4 is None else (format_v4(self.v4),)

@@ -35,7 +35,9 @@ class Plan(NamedTuple):
 
     @property
     def ends(self) -> bool:
-        """Is its resource gone from the ledger once it is carried out?"""
+        """Is its resource gone from the ledger once it is carried out? `resource` is what it is until then, if that is
+        not what it was before.
+        """
         return self.result in ("released", "given back")
 
 

@@ -16,6 +16,7 @@ seen to have: it was written down before the database was asked, and nobody was 
     releasing       releasing     finished                   the same
     releasing       held, failed  as intent: superseded; does the release not know the record: followed, as
                                   an owner is that was deleted and applied again; else released again
+    giving back     held, failed  followed: nobody was told of it, and who wants it asks or decides again
     held, failed    releasing     followed, unless it does not know the ledger's: written again
     any             another uid   `_keeps_name`: one takes the name, the other is removed or superseded
     none            any           followed; but removed where the journal says that it is released, unless the
@@ -198,7 +199,9 @@ def _compare(
             verdicts.finish.append(r.name)
         case State.RELEASING, _:
             changed_since = sides.others_worked and record.written.number and not sides.ledger_knew(record)
-            if superseded or (changed_since and sides.fork):
+            if isinstance(r, Reservation) and r.gives_back:
+                _follow(verdicts, record)
+            elif superseded or (changed_since and sides.fork):
                 verdicts.puts.append(record)
                 verdicts.superseded.append(r.name)
             elif changed_since:

@@ -91,4 +91,5 @@ def plan_let_go(world: World, r: Reservation, context: Context, why: str) -> Pla
     what = "is its port's again" if uses_it else "is free, for its port does not use it"
     event = Event("Normal", "GivenBack", r.name, f"{r.port_addresses} {what}: {why}")
     steps, events = unblocked(world, r)
-    return Plan("given back", None, (*steps, DropRecord(r)), (event, *events))
+    giving = r.with_(state=State.RELEASING, blocked={}, **context.stamp)
+    return Plan("given back", giving, (*steps, DropRecord(giving)), (event, *events))
