@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import pytest
 from ovsdb import Connection
 from sites import Answer, Site
-from stores import active, kept, specs, stores_agree, under_way
+from stores import active, in_ledger, kept, specs, state, stores_agree, under_way
 from support import wait_until
 
 from ovnreserve.cli.errors import CommandError
@@ -492,6 +492,35 @@ def test_died_there_it_is_as_if_the_step_had_happened_or_had_not(stage: Stage, n
     if scenario.act is not make_the_switch_anew:
         stage.nb("--wait=sb", "sync")
         assert stage.dynamic_addresses("bystander") == theirs
+
+
+@pytest.mark.parametrize("name", ["give an IP back to its port"])
+@pytest.mark.parametrize("point", [Point.INTENDED, Point.SENT, Point.COMMITTED])
+def test_what_was_given_back_does_not_come_back_with_the_daemon_that_died_of_it(
+    stage: Stage, shared: Servers, tmp_path: Path, point: Point
+) -> None:
+    """Another has gone on, without a write of its own that would tell the old one to look."""
+    first = stage.daemon
+    with Daemon(shared, tmp_path / "other", run_dir=shared.run_dir / "other") as second:
+        other = Site(shared, second)
+        stage.retain()
+        wait_until(lambda: NAME in in_ledger(other), what="the other follows")
+        stage.order.write_text(f"{point}: DropRecord")
+        stage.client.close()
+        stage.scale(1)
+        wait_until(lambda: not first.alive, what="it is dead")
+        active(other)
+        wait_until(lambda: not stage.records(), what="given back")
+        first.start()
+        stage.client.close()
+        assert state(stage) == "standby"
+        wait_until(lambda: NAME not in in_ledger(stage), what="nor has the standby it")
+    active(stage)
+    stage.nb("--wait=sb", "sync")
+    assert not stage.records()
+    assert not in_ledger(stage)
+    assert stage.addresses(NAME) == {stage.seen}
+    assert stage.exclude_ips(stage.net) == THEIRS
 
 
 def released_by(scenario: Scenario) -> bool:
