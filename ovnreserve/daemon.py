@@ -428,9 +428,7 @@ class _Daemon:
         return ""
 
     def _appctl_status(self, _arguments: list[str]) -> str:
-        published = self._engine.published
-        state = published.state if published.state in ("active", "standby") else f"{published.state}"
-        return f"Status: {state}\n"
+        return f"Status: {self._engine.published.state}\n"
 
     def _appctl_connection(self, _arguments: list[str]) -> str:
         return "not connected\n" if self._engine.published.state == "disconnected" else "connected\n"

@@ -285,3 +285,20 @@ def test_releases_of_unknown_outcome_are_put_back_alone(cloud: Cloud) -> None:
     batch.undo_released()
     assert cloud.world.reservations["vm-1.default"] == leaving
     assert cloud.world.reservations["vm-2.default"].state is State.INTENDED
+
+
+def test_what_failed_is_not_given_back_over_who_has_the_address() -> None:
+    cloud = Cloud()
+    switch = cloud.switch()
+    winner = cloud.reserve(switch, "winner.default")
+    failed = cloud.reserve(switch, "vm-1.default", v4="10.0.0.9", mac=winner.mac, state=State.FAILED)
+    assert failed.addresses == winner.addresses
+    cloud.port(switch, "vm-1.default", failed.port_addresses)
+    plan = plan_patch(cloud.world, Patch("vm-1.default", {}, {}, reserved=False), context())
+    batch = Batch(cloud.world)
+    before = contents(cloud.world)
+    accept(batch, plan)
+    assert cloud.world.resource("vm-1.default") is None
+    assert cloud.segment(switch).reserved == {(4, winner.v4): "winner.default"}
+    batch.undo()
+    assert contents(cloud.world) == before

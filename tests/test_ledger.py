@@ -20,6 +20,7 @@ from builders import pool, reservation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ovnreserve.engine.settlement import Settlement
 from ovnreserve.ledger.journal import WAS_RELEASED, Keep, parse_keep, select
 from ovnreserve.ledger.ledger import BLOCK, Entry, Ledger, LedgerError, Quarantined, quarantine_of, read_journal
 from ovnreserve.ledger.schema import MIGRATIONS
@@ -609,3 +610,41 @@ def test_what_was_released_in_the_future_was_released_now_and_stays_so(path: Pat
     again.prune_quarantine(100.0, 150.0)
     assert again.quarantined() == []
     again.close()
+
+
+# ---- settling --------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_taken_back_while_the_ledger_could_not_be_written_is_made_good(path: Path) -> None:
+    """Or nobody else could have the address, and the daemon would do after a restart what it had refused."""
+    with closing(Ledger(path)) as ledger:
+        settlement = Settlement(ledger)
+        intended = reservation("switch", "taken.default", state=State.INTENDED)
+        settlement.commit_with([intended], [], [], count=True)
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        settlement.owe({intended.name: None})
+        assert not settlement.write()
+        assert settlement.due < float("inf"), "it is tried again"
+        other.execute("ROLLBACK")
+        other.close()
+        next_one = reservation("switch", "next.default", state=State.INTENDED)
+        assert next_one.addresses == intended.addresses
+        settlement.commit_with([next_one], [], [], count=True)
+        assert ledger.load() == [next_one]
+        assert settlement.write()
+        assert settlement.due == float("inf")
+
+
+def test_what_is_owed_gives_way_to_what_came_since(path: Path) -> None:
+    with closing(Ledger(path)) as ledger:
+        settlement = Settlement(ledger)
+        held = reservation("switch", "a.default")
+        settlement.commit_with([held], [], [], count=True)
+        settlement.owe({held.name: held})
+        labelled = held.with_(labels={"a": "b"})
+        settlement.commit_with([labelled], [], [], count=True)
+        assert ledger.load() == [labelled]
+        settlement.owe({held.name: held})
+        settlement.commit_with([], [held.name], [], count=False)
+        assert ledger.load() == []

@@ -376,6 +376,8 @@ def test_what_was_being_given_back_was_or_was_not_and_is_never_released(relation
     assert giving.gives_back
     assert verdicts(giving, None, relation) == NOTHING._replace(drops=[giving])
     assert verdicts(giving, r(HELD), relation) == NOTHING._replace(puts=[r(HELD)]), "its port is not deleted"
+    deleted = r(RELEASING)
+    assert verdicts(giving, deleted, relation) == NOTHING._replace(puts=[deleted], finish=["a"]), "also deleted"
 
 
 def test_a_release_goes_on_unless_the_other_side_changed_the_reservation_since() -> None:

@@ -652,11 +652,12 @@ def test_what_is_being_deleted_is_not_said_to_be_reserved(patch: Patch) -> None:
     assert patch_of(releasing, Patch(NAME, {"b": "2"}, {})).result == "configured"
 
 
-def test_labelling_what_failed_writes_no_record_of_it() -> None:
-    """A record says that the address is held."""
+def test_labelling_what_failed_is_said_by_its_record_too() -> None:
     failed = R.with_(state=State.FAILED)
     plan = patch_of(failed, Patch(NAME, {"b": "2"}, {}))
-    assert (plan.result, plan.steps) == ("configured", ())
+    assert (plan.result, plan.steps) == ("configured", (UpdateRecord(plan.resource),))
+    assert plan.resource is not None
+    assert plan.resource.state is State.FAILED
 
 
 def test_an_update_looks_at_every_field_at_once() -> None:

@@ -252,9 +252,9 @@ class Commits:
             self._ledger.commit(
                 [r for r in before.values() if r is not None], [name for name, r in before.items() if r is None]
             )
-        except LedgerError as error:  # comparing will find these intents, and nobody was told that they were done
+        except LedgerError as error:
             _log.error("ledger_failed", error=str(error))
-            self.must_compare = True
+            self._settlement.owe(before)
         points.reached(Point.TAKEN_BACK, batch.all_steps)
 
     def _plan_again(self, batch: Batch, culprit: str) -> None:

@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 _NEVER_ACKNOWLEDGED: Final = "another daemon worked meanwhile, and this had never been acknowledged"
 _CHANGED_SINCE: Final = "another daemon changed it while this one let it go: it stays"
-_RELEASED_ELSEWHERE: Final = "another daemon released it: {} is free"
+_RELEASED_ELSEWHERE: Final = "another daemon let it go: {}"
 _NAME_KEPT: Final = "another daemon gave the name to another, {}, while nobody saw both sides: its record is removed"
 _NAME_TAKEN: Final = "another daemon worked meanwhile, and gave the name to another"
 
@@ -72,11 +72,12 @@ def compare_stores(
     if not _publishes(ledger, standing, verdicts, whole=names is None):
         return None
     now = time.time()
+    superseded = set(verdicts.superseded)
     if not (verdicts.puts or verdicts.drops or replica.resource_version > ledger.ceiling):
         ledger.learn(standing.merged)
     else:
         drops = [r.name for r in verdicts.drops]
-        released = [r for r in verdicts.drops if r.name not in verdicts.superseded]
+        released = [r for r in verdicts.drops if r.name not in superseded]
         kept = [address for r in released for address in quarantine_of(r, now)]
         points.reached(Point.COMPARING)
         try:
@@ -93,7 +94,7 @@ def compare_stores(
             return None
         points.reached(Point.COMPARED)
     for r in verdicts.drops:
-        world.drop(r.name, None if r.name in verdicts.superseded else now)
+        world.drop(r.name, None if r.name in superseded else now)
     for r in paced(verdicts.puts, world.beat):
         world.put(r)
     if names is None:
@@ -135,9 +136,10 @@ def _records(replica: Replica, world: World, names: Iterable[str]) -> dict[str, 
 
 def _journal(verdicts: Verdicts, before: dict[str, Resource], standing: Standing, now: float) -> list[Entry]:
     lines = []
+    puts = {put.name: put for put in reversed(verdicts.puts)}
     for name in verdicts.superseded:
         r = before[name]
-        followed = next((put for put in verdicts.puts if put.name == name), None)
+        followed = puts.get(name)
         stays = followed is not None and followed.uid == r.uid
         reason = "Overruled" if stays else "Superseded"  # which ends its tenure
         if followed is not None and followed.uid != r.uid and r.state is not State.INTENDED:
@@ -152,7 +154,8 @@ def _journal(verdicts: Verdicts, before: dict[str, Resource], standing: Standing
         if ours is not None and ours.uid != record.uid and record.state is State.HELD:
             event = Event("Warning", "Superseded", record.name, _NAME_KEPT.format(record.what))
             lines.append(entry(event, record, now))
-    lines += [entry(_gone(r), r, now) for r in verdicts.drops if r.name not in verdicts.superseded]
+    superseded = set(verdicts.superseded)
+    lines += [entry(_gone(r), r, now) for r in verdicts.drops if r.name not in superseded]
     for r in verdicts.puts:
         known = before.get(r.name)
         is_known = known is not None and known.uid == r.uid

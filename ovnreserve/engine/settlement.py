@@ -7,7 +7,7 @@ goes with the next batch's ledger transaction, or on its own once there has been
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import structlog
@@ -16,6 +16,7 @@ from ovnreserve.engine import points
 from ovnreserve.engine.points import Point
 from ovnreserve.ledger.ledger import Entry, Ledger, LedgerError, Quarantined, quarantine_of
 from ovnreserve.model.addresses import format_v4, format_v6
+from ovnreserve.model.errors import Unavailable
 from ovnreserve.model.history import DAEMON
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import Resource
@@ -25,6 +26,7 @@ _log = structlog.get_logger(__name__)
 
 AFTER: Final = 0.01
 RETRY: Final = 1.0
+UNSETTLED: Final = Unavailable("the ledger cannot be written now; the log of ovnreserved says why", kind="")
 
 
 class Settlement:
@@ -35,6 +37,8 @@ class Settlement:
         self._held: dict[str, None] = {}
         self._gone: dict[str, Resource] = {}
         self._journal: list[Entry] = []
+        self._owed: dict[str, Resource | None] = {}
+        """What was taken back while the ledger could not be written: what it should have, by name."""
         self.due = float("inf")
 
     def hold(self, r: Resource) -> None:
@@ -46,6 +50,11 @@ class Settlement:
         """The resource is released."""
         self._held.pop(r.name, None)
         self._gone[r.name] = r
+        self.soon()
+
+    def owe(self, before: Mapping[str, Resource | None]) -> None:
+        """The ledger has an intent that came to nothing, and could not be told: these were there before."""
+        self._owed |= before
         self.soon()
 
     def note(self, entries: Iterable[Entry]) -> None:
@@ -61,21 +70,23 @@ class Settlement:
         none was.
         """
         points.reached(Point.SETTLING)
+        new = {*drops, *(r.name for r in puts)}
+        owed = {name: r for name, r in self._owed.items() if name not in new}
         self._ledger.commit(
-            puts,
-            [*self._gone, *drops],
+            [*(r for r in owed.values() if r is not None), *puts],
+            [*self._gone, *(name for name, r in owed.items() if r is None), *drops],
             self._held,
             [*self._journal, *journal],
             self._quarantine(),
             count=count,
         )
         points.reached(Point.SETTLED)
-        self._held, self._gone, self._journal = {}, {}, []
+        self._held, self._gone, self._journal, self._owed = {}, {}, [], {}
         self.due = float("inf")
 
     def write(self) -> bool:
         """Settle now. False if the ledger cannot be written; it is tried again."""
-        if not (self._held or self._gone or self._journal or self._ledger.is_behind):
+        if not (self._held or self._gone or self._journal or self._owed or self._ledger.is_behind):
             self.due = float("inf")
             return True
         try:

@@ -19,7 +19,7 @@ from ovnreserve.engine.commits import Commits, unavailable
 from ovnreserve.engine.looks import not_seen
 from ovnreserve.engine.published import Published
 from ovnreserve.engine.queue import Queue
-from ovnreserve.engine.settlement import Settlement
+from ovnreserve.engine.settlement import UNSETTLED, Settlement
 from ovnreserve.engine.states import States
 from ovnreserve.engine.tasks import Tasks
 from ovnreserve.engine.work import Answer, Verify
@@ -159,7 +159,7 @@ class Verifier:
         astray = [name for name, r in kept.items() if r != known(name) and name not in busy]
         if astray:
             if not self._settlement.write():
-                raise _UNSETTLED
+                raise UNSETTLED
             kept |= {name: self._ledger.find(name) for name in astray}
             self._strays.update(name for name in astray if kept[name] != known(name))
         return list(verify_names(self._world, self._stores(kept, busy), kept))
@@ -202,4 +202,3 @@ class Verifier:
         return Answer("repairing")
 
 
-_UNSETTLED: Final = Unavailable("the ledger cannot be written now; the log of ovnreserved says why", kind="")

@@ -35,7 +35,7 @@ from ovnreserve.engine.pruning import Pruning
 from ovnreserve.engine.published import Published
 from ovnreserve.engine.publisher import Publisher
 from ovnreserve.engine.queue import Queue
-from ovnreserve.engine.settlement import Settlement
+from ovnreserve.engine.settlement import UNSETTLED, Settlement
 from ovnreserve.engine.states import States
 from ovnreserve.engine.tasks import Tasks
 from ovnreserve.engine.verifier import Verifier
@@ -50,7 +50,7 @@ from ovnreserve.model.resource import State, is_fact
 from ovnreserve.model.topology import Port
 from ovnreserve.northbound.connection import Northbound
 from ovnreserve.plan.outcome import Context, Defer, Event
-from ovnreserve.plan.world import World
+from ovnreserve.plan.world import NOT_TOPOLOGY, World
 
 _log = structlog.get_logger(__name__)
 
@@ -59,7 +59,6 @@ IDLE: Final = 60.0
 """Seconds after which the loop takes a turn though nothing happens."""
 MAX_BATCH: Final = 20_000
 _LONGEST_WRITER: Final = 253
-_NOT_TOPOLOGY: Final = frozenset({"Logical_Switch", "Logical_Switch_Port", "NB_Global", "DNS"})
 
 
 class Engine:
@@ -117,7 +116,6 @@ class Engine:
             events=self._events,
         )
         self._pruning = Pruning(ledger, journal_keep)
-        self._batch: Batch | None = None
         self._states = States(
             self.world,
             ledger,
@@ -303,7 +301,7 @@ class Engine:
             self._states.look_at(changes.rows.keys(), records)
             self._publisher.changed(touched.names)
             self._publisher.subnets_changed(
-                self.world.segments if changes.rows.keys() - _NOT_TOPOLOGY else touched.switches
+                self.world.segments if changes.rows.keys() - NOT_TOPOLOGY else touched.switches
             )
             self._publisher.findings.changed(touched.switches)
             for before, after in touched.moved:
@@ -348,7 +346,7 @@ class Engine:
                 self._verifier.take(request, partial(self._inbox.reply, ticket, index))
             elif isinstance(request, Settle):
                 settled = self._settlement.write()
-                self._inbox.reply(ticket, index, Answer("settled") if settled else Answer("error", refused=_UNSETTLED))
+                self._inbox.reply(ticket, index, Answer("settled") if settled else Answer("error", refused=UNSETTLED))
             else:
                 plan = planner(self.world, self._tasks, self.published, request)
                 self._queue.waiting.append(Work(request.name, plan, ticket, index))
@@ -481,6 +479,5 @@ class Engine:
         return self._queue.uncertain(self._commits.under_way)
 
 
-_UNSETTLED: Final = Unavailable("the ledger cannot be written now; the log of ovnreserved says why", kind="")
 _STOPPING: Final = Unavailable("ovnreserved is stopping; ask again when it is back")
 _FAILED: Final = OutcomeUnknown("ovnreserved has failed and ends; it may still be done: look with get when it is back")

@@ -14,7 +14,7 @@ _NAMESPACED: Final = frozenset({"statefulset", "virtualmachine"})
 DATABASE: Final = "database"
 """Whom the journal names when it is about the northbound database as a whole."""
 LEDGER: Final = "ledger"
-"""Whom the journal names when something happened to the ledger itself. No IP has this name: theirs have a dot."""
+"""Whom the journal names when something happened to the ledger itself. No IP has it, nor DATABASE (model/names.py)."""
 
 
 class Involved(NamedTuple):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from ovnreserve.model.involved import DATABASE, LEDGER
+
 DEFAULT_PROVIDER = "ovn"
 
 _LABEL = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
@@ -53,5 +55,8 @@ def port_name(pod_name: str, namespace: str, provider: str) -> str:
 
 
 def is_port_name(name: str) -> bool:
-    """May an IP have this name, since a port has it that somebody else has named? One word, without a slash."""
-    return 0 < len(name) <= 253 and name.isprintable() and not {" ", "/"} & set(name)
+    """May an IP have this name, since a port has it that somebody else has named? One word, without a slash, and none
+    that the journal has for something else.
+    """
+    is_word = 0 < len(name) <= 253 and name.isprintable() and not {" ", "/"} & set(name)
+    return is_word and name not in (LEDGER, DATABASE)

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from ovnreserve.model.addresses import format_v4, format_v6, parse_cidr, parse_either
-from ovnreserve.model.documents import TOP, Condition, brief, head, metadata_of, unknown
-from ovnreserve.model.errors import FieldError, Invalid, in_json
+from ovnreserve.model.documents import TOP, Condition, head, metadata_of, unknown
+from ovnreserve.model.errors import FieldError, Invalid
 from ovnreserve.model.names import LABEL_RULE, is_label, is_subdomain
 from ovnreserve.model.resource import KIND, KIND_POOL, NAME, RECORD, SWITCH, UID, Dot, Resource, State
 from ovnreserve.model.runs import Runs
@@ -145,8 +145,7 @@ def _texts(value: Any, field: str, most: int, errors: list[FieldError]) -> list[
     if value in (None, ""):
         return []
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        what = brief(value) if not isinstance(value, list) else in_json(value)
-        errors.append(FieldError.invalid(field, what, "must be a list of strings"))
+        errors.append(FieldError.invalid(field, value, "must be a list of strings"))
         return []
     if len(value) > most:
         errors.append(FieldError("FieldValueTooMany", field, f"Too many: at most {most} items"))

@@ -72,7 +72,8 @@ def plan_label(world: World, patch: Patch, context: Context, shown: Born | None 
     labels = merged({}, {key: value for key, value in patch.labels.items() if key not in OUR_LABELS})
     annotations = merged({}, patch.annotations)
     if patch.wanted is not None:
-        return plan_create(world, replace(patch.wanted, labels=labels, annotations=annotations), context)
+        wanted = replace(patch.wanted, labels=labels, annotations=annotations, reserved=patch.reserved)
+        return plan_create(world, wanted, context)
     if patch.reserved:
         return plan_adopt(world, port, world.identity(port), context, labels=labels, annotations=annotations)
     if labels or annotations:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import uuid
 from typing import NamedTuple
 
-from ovnreserve.model.errors import PLURALS, AlreadyExists, Conflict, NotFound
+from ovnreserve.model.errors import PLURALS, AlreadyExists, NotFound
 from ovnreserve.model.owner import STATEFUL_SET, Owner, WantedOwner
 from ovnreserve.model.resource import State
 from ovnreserve.model.steps import PutRecord, UpdateRecord
 from ovnreserve.plan.outcome import Context, Event, Plan
-from ovnreserve.plan.patch import merged
+from ovnreserve.plan.patch import check_version, merged
 from ovnreserve.plan.world import World
 
 
@@ -95,9 +95,7 @@ def _change(
     labels: dict[str, str],
     annotations: dict[str, str],
 ) -> Plan:
-    if version and version != str(present.resource_version):
-        what = "the object has been modified; please apply your changes to the latest version and try again"
-        raise Conflict.over(present.title, "metadata.resourceVersion", what, PLURALS[present.kind])
+    check_version(present, version, present.title, PLURALS[present.kind])
     changed = present.with_(replicas=replicas, start=start, labels=labels, annotations=annotations)
     if changed == present:
         return Plan("unchanged", present)

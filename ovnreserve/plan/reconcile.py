@@ -16,7 +16,7 @@ seen to have: it was written down before the database was asked, and nobody was 
     releasing       releasing     finished                   the same
     releasing       held, failed  as intent: superseded; does the release not know the record: followed, as
                                   an owner is that was deleted and applied again; else released again
-    giving back     held, failed  followed: nobody was told of it, and who wants it asks or decides again
+    giving back     any           followed: nobody was told of it, and who wants it asks or decides again
     held, failed    releasing     followed, unless it does not know the ledger's: written again
     any             another uid   `_keeps_name`: one takes the name, the other is removed or superseded
     none            any           followed; but removed where the journal says that it is released, unless the
@@ -195,13 +195,13 @@ def _compare(
         verdicts.puts.append(r)
     superseded = sides.others_worked and sides.is_intent(r) and r.state is not State.INTENDED
     match r.state, record.state:
+        case State.RELEASING, _ if isinstance(r, Reservation) and r.gives_back:
+            _follow(verdicts, record)
         case State.RELEASING, State.RELEASING:
             verdicts.finish.append(r.name)
         case State.RELEASING, _:
             changed_since = sides.others_worked and record.written.number and not sides.ledger_knew(record)
-            if isinstance(r, Reservation) and r.gives_back:
-                _follow(verdicts, record)
-            elif superseded or (changed_since and sides.fork):
+            if superseded or (changed_since and sides.fork):
                 verdicts.puts.append(record)
                 verdicts.superseded.append(r.name)
             elif changed_since:

@@ -80,10 +80,9 @@ def identity_of(r: Reservation) -> Identity:
 
 def plan_let_go(world: World, r: Reservation, context: Context, why: str) -> Plan:
     """Give the IP back to its port, whose it is from then on as if nothing had been reserved; release it if there is
-    none.
+    none, or nothing to give back since it had failed.
     """
-    port = own_port(world, r)
-    if port is None:
+    if not r.live or own_port(world, r) is None:
         plan = plan_release(world, r, context)
         return plan._replace(events=(Event("Normal", "LetGo", r.name, why), *plan.events))
     verdict = judge(world, r)

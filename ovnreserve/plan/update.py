@@ -97,7 +97,7 @@ def _relabel(
         if keys
     )
     event = Event("Normal", "Relabelled", r.name, f"changed {shown(what, _SHOWN)}")
-    return Plan("configured", changed, (UpdateRecord(changed),) if r.live else (), (event,))
+    return Plan("configured", changed, (UpdateRecord(changed),), (event,))
 
 
 def _labels(r: Reservation) -> dict[str, str]:
