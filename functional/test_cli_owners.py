@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import yaml
 from support import wait_until
 
@@ -48,6 +49,24 @@ def applied(servers, cli, *documents: dict) -> None:
 
 def labels_of(cli, name: str) -> dict:
     return json.loads(cli("get", "ip", name, "-o", "json").stdout)["metadata"]["labels"]
+
+
+# ---- manifests ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["yaml", "json"])
+def test_owners_come_in_lists_and_files_of_either_kind(servers, cli, tmp_path, suffix):
+    make_lan(servers)
+    listed = {"apiVersion": "v1", "kind": "List", "items": [stateful_set(), machine()]}
+    file = tmp_path / f"owners.{suffix}"
+    file.write_text(json.dumps(listed) if suffix == "json" else yaml.safe_dump(listed))
+    assert cli("apply", "-f", str(file)) == (
+        0, "statefulset.apps/web created\nvirtualmachine.kubevirt.io/vm1 created\n", "",
+    )  # fmt: skip
+    table = cli("get", "vm", "-A").stdout.splitlines()
+    assert [line.split()[:2] for line in table] == [["NAMESPACE", "NAME"], ["prod", "vm1"]]
+    assert cli("delete", "-f", str(file)).code == 0
+    assert cli("get", "sts,vm", "-A").stdout == ""
 
 
 # ---- label ----------------------------------------------------------------------------------------------------------

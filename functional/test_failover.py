@@ -273,6 +273,33 @@ def test_a_standby_that_is_started_later_has_everything_too(start: Start) -> Non
     assert in_ledger(standby) == specs(answer.ip for answer in answers)
 
 
+def test_owners_and_what_they_retain_go_on_at_another_daemon(start: Start) -> None:
+    first, second = (start(name, "--keep-vm-ip") for name in ("first", "second"))
+    switch = first.switch()
+
+    def owner(kind: str, name: str, **spec: Any) -> dict[str, Any]:
+        version = {"StatefulSet": "apps/v1", "VirtualMachine": "kubevirt.io/v1"}[kind]
+        return {"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+    machine = owner("VirtualMachine", "vm1")
+    for document in (owner("StatefulSet", "web", replicas=3), machine):
+        assert first.apply(document).result == "created"
+    for pod in ("web-0", "web-1", "vm1"):
+        first.port(switch, name=f"{pod}.default")
+    retained = {"web-0.default", "web-1.default", "vm1.default"}
+    wait_until(lambda: retained <= first.records().keys(), what="retained")
+    first.nb("lsp-del", "web-1.default", "--", "lsp-del", "vm1.default")
+    wait_until(lambda: retained <= in_ledger(second).keys(), what="the other follows")
+    first.daemon.kill()
+    becomes(second, "active")
+    assert retained <= second.records().keys()
+    second.port(switch, name="web-2.default")
+    wait_until(lambda: "web-2.default" in second.records(), what="the new one retains")
+    assert second.apply(owner("StatefulSet", "web", replicas=1)).result == "configured"
+    second.bulk("delete", [machine])
+    wait_until(lambda: second.records().keys() == {"web-0.default"}, what="let go")
+
+
 def test_a_standby_names_who_wrote_last_on_one_line_whatever_is_written_there(start: Start) -> None:
     active, standby = start("active"), start("standby")
     switch = active.switch()

@@ -271,6 +271,55 @@ def test_without_keep_vm_ip_a_vms_ip_goes_with_its_port(here: Site) -> None:
     assert not kept(here, "vm1")
 
 
+def test_a_machine_that_is_applied_after_its_port_covers_it(keeper: Site) -> None:
+    switch = keeper.switch()
+    address = grow(keeper, switch, "vm1")
+    tell(keeper, "VirtualMachine", "vm1")
+    assert retained(keeper, "vm1")["spec"]["v4IpAddress"] == address
+
+
+def test_keep_vm_ip_is_read_from_the_configuration_file_and_holds_until_a_start_without_it(
+    servers: Servers, tmp_path: Path
+) -> None:
+    config = tmp_path / "ovnreserved.toml"
+    config.write_text("keep_vm_ip = true\n")
+    with Daemon(servers, tmp_path / "state", "--config", str(config)) as daemon:
+        site = Site(servers, daemon, follow=True)
+        switch = site.switch()
+        tell(site, "VirtualMachine", "vm1")
+        address = grow(site, switch, "vm1")
+        retained(site, "vm1")
+        site.nb("lsp-del", "vm1.default")
+        site.restart()
+        assert site.exclude_ips(switch) == address
+        config.write_text("keep_vm_ip = false\n")
+        site.restart()
+        gone(site, "vm1")
+        wait_until(lambda: not site.exclude_ips(switch), what="nothing excluded")
+
+
+def test_what_an_owner_retains_in_a_pool_is_of_the_pool_until_and_after_it_is_let_go(here: Site) -> None:
+    switch = here.switch()
+    spec = {"subnet": switch, "ips": ["10.16.0.10..10.16.0.13"], "namespaces": ["default"]}
+    pool = {"apiVersion": "kubeovn.io/v1", "kind": "IPPool", "metadata": {"name": "pool-1"}, "spec": spec}
+
+    def counts() -> tuple[int, int]:
+        status = here.client.get("/apis/kubeovn.io/v1/ippools/pool-1")["status"]
+        return status["v4UsingIPs"], status["v4AvailableIPs"]
+
+    assert here.apply(pool).result == "created"
+    tell(here, "StatefulSet", "web", replicas=1)
+    grow(here, switch, "web-0", "0a:00:00:00:00:05 10.16.0.12")
+    retained(here, "web-0")
+    here.nb("lsp-del", "web-0.default")
+    assert counts() == (1, 3), "it is used by who is retained"
+    assert here.reserve(switch, "other").v4 != "10.16.0.12"
+    tell(here, "StatefulSet", "web", replicas=0)
+    gone(here, "web-0")
+    wait_until(lambda: counts() == (1, 3), what="let go, and `other` has one")
+    assert here.exclude_ips(switch) == "10.16.0.10..10.16.0.13", "the pool's addresses stay excluded"
+
+
 # ---- the label -----------------------------------------------------------------------------------------------------
 
 
@@ -283,7 +332,9 @@ def label(site: Site, name: str, value: str | None, **more: Any) -> dict[str, An
 def test_labelled_as_reserved_the_ip_of_a_running_port_is_reserved_and_nothing_is_renumbered(here: Site) -> None:
     switch = here.switch()
     before = {name: grow(here, switch, name) for name in ("a", "b", "c")}
+    transactions = len(here.ours())
     ip = label(here, "b.default", "true")
+    assert len(here.ours()) == transactions + 1, "pinned and excluded at once"
     assert ip["metadata"]["labels"][RESERVED] == "true"
     assert ip["spec"]["v4IpAddress"] == before["b"]
     here.nb("--wait=sb", "sync")
@@ -293,6 +344,19 @@ def test_labelled_as_reserved_the_ip_of_a_running_port_is_reserved_and_nothing_i
         assert before[name] in here.dynamic_addresses(f"{name}.default")
     here.nb("lsp-del", "b.default")
     assert kept(here, "b")
+
+
+def test_labelled_as_reserved_in_a_pool_of_others_it_is_kept_and_that_is_said(here: Site) -> None:
+    switch = here.switch()
+    grow(here, switch, "a", "0a:00:00:00:00:05 10.16.0.12")
+    spec = {"subnet": switch, "ips": ["10.16.0.10..10.16.0.13"], "namespaces": ["red"]}
+    pool = {"apiVersion": "kubeovn.io/v1", "kind": "IPPool", "metadata": {"name": "pool-1"}, "spec": spec}
+    assert here.apply(pool).result == "created"
+    done = here.command("label", "ip", "a.default", f"{RESERVED}=true", "--overwrite")
+    assert done.code == 0
+    assert "10.16.0.12, which port a.default has, is of IPPool pool-1, which is for namespace red" in done.stderr
+    here.nb("lsp-del", "a.default")
+    assert kept(here, "a")
 
 
 def test_labelled_as_not_reserved_it_is_its_ports_again(here: Site) -> None:

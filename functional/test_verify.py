@@ -139,6 +139,22 @@ def test_nothing_differs_while_clients_reserve_bind_and_release(site: Site) -> N
     clean(site)
 
 
+def test_verifying_changes_neither_store_though_they_differ(pair: Pair) -> None:
+    _switch, name, record = reserved(pair)
+    pair.standby.nb("destroy", "dns", record)
+
+    def stores() -> tuple[str, str]:
+        ledger = sqlite3.connect(f"file:{pair.standby.daemon.state_dir}/ledger.db?mode=ro", uri=True)
+        with closing(ledger):
+            return pair.standby.nb("--format=json", "list", "dns"), "\n".join(ledger.iterdump())
+
+    before = stores()
+    done = pair.standby.command("verify")
+    assert (done.code, name in done.stdout) == (1, True)
+    assert stores() == before
+    repaired(pair)
+
+
 def test_a_repair_of_what_is_clean_says_nothing_and_changes_nothing(site: Site) -> None:
     switch = site.switch()
     site.reserve(switch)
