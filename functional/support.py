@@ -1,6 +1,6 @@
 """What functional tests share: waiting for a condition, and running the command line.
 
-Here is the only sleep of the tests, and it is short.
+Here is the only sleep of the functional tests, between two looks at a condition.
 """
 
 from __future__ import annotations

@@ -84,9 +84,20 @@ def gone(site: Site, name: str) -> None:
     wait_until(lambda: not kept(site, name), what=f"{name} let go")
 
 
+def seen_since(site: Site, switch: str) -> None:
+    """Whatever came before has been looked at: a port that came later has been, and is retained."""
+    tell(site, "StatefulSet", "later", replicas=1)
+    grow(site, switch, "later-0", "0a:00:00:00:00:fe 10.16.0.200")
+    retained(site, "later-0")
+    site.nb("lsp-del", "later-0.default")
+    tell(site, "StatefulSet", "later", verb="delete")
+    gone(site, "later-0")
+
+
 def test_a_port_without_an_owner_takes_its_ip_with_it(here: Site) -> None:
     switch = here.switch()
     grow(here, switch, "plain-0")
+    seen_since(here, switch)
     assert not kept(here, "plain-0")
     assert not here.exclude_ips(switch)
     here.nb("lsp-del", "plain-0.default")
@@ -173,6 +184,7 @@ def test_ordinals_may_start_at_ten(here: Site) -> None:
         grow(here, switch, f"web-{n}")
     retained(here, "web-10")
     retained(here, "web-11")
+    seen_since(here, switch)
     assert not kept(here, "web-12")
 
 
@@ -268,6 +280,7 @@ def test_without_keep_vm_ip_a_vms_ip_goes_with_its_port(here: Site) -> None:
     switch = here.switch()
     tell(here, "VirtualMachine", "vm1")
     grow(here, switch, "vm1")
+    seen_since(here, here.switch())
     assert not kept(here, "vm1")
 
 

@@ -117,6 +117,7 @@ def test_what_is_merely_so_is_no_difference(site: Site) -> None:
 def test_nothing_differs_while_clients_reserve_bind_and_release(site: Site) -> None:
     switch = site.switch("10.16.0.0/16", "fd00:16::")
     stop = threading.Event()
+    rounds: list[set[str]] = []
 
     def work() -> None:
         other = Site(site.servers, site.daemon)
@@ -126,16 +127,21 @@ def test_nothing_differs_while_clients_reserve_bind_and_release(site: Site) -> N
             other.servers.nbctl(
                 "lsp-add", switch, answers[0].name, "--", "lsp-set-addresses", answers[0].name, "dynamic"
             )
-            other.bulk("delete", [answer.ip for answer in answers[:100]])
+            done = other.bulk("delete", [answer.ip for answer in answers[:100]])
+            rounds.append({answer.result for answer in (*answers, *done)})
 
     worker = threading.Thread(target=work)
     worker.start()
     try:
-        for _ in range(10):
+        looks = 0
+        while looks < 10 or len(rounds) < 3:
+            assert worker.is_alive()
             assert site.client.get(VERIFY)["differences"] == []
+            looks += 1
     finally:
         stop.set()
         worker.join()
+    assert all(each == {"created", "deleted"} for each in rounds)
     clean(site)
 
 
