@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from ovnreserve.engine.compare import compare_stores
 from ovnreserve.engine.settlement import entry
-from ovnreserve.ledger.ledger import Entry, Ledger, Quarantined, read_journal
+from ovnreserve.ledger.ledger import Entry, Ledger, read_journal
+from ovnreserve.ledger.rows import Quarantined
 from ovnreserve.model.history import tenures
 from ovnreserve.model.reservation import Reservation, external_ids_of
 from ovnreserve.model.resource import RECORD, UID, Dot, State

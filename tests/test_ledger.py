@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from ovnreserve.engine.settlement import Settlement
 from ovnreserve.ledger.journal import WAS_RELEASED, Keep, parse_keep, select
-from ovnreserve.ledger.ledger import BLOCK, Entry, Ledger, LedgerError, Quarantined, quarantine_of, read_journal
+from ovnreserve.ledger.ledger import BLOCK, Entry, Ledger, LedgerError, read_journal
+from ovnreserve.ledger.rows import Quarantined, quarantine_of
 from ovnreserve.ledger.schema import MIGRATIONS
 from ovnreserve.model.addresses import format_v6
 from ovnreserve.model.history import ENDINGS

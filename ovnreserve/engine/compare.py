@@ -14,7 +14,8 @@ import structlog
 from ovnreserve.engine import points
 from ovnreserve.engine.points import Point
 from ovnreserve.engine.settlement import entry
-from ovnreserve.ledger.ledger import Entry, Ledger, LedgerError, quarantine_of
+from ovnreserve.ledger.ledger import Entry, Ledger, LedgerError
+from ovnreserve.ledger.rows import quarantine_of
 from ovnreserve.model.addresses import parse_either
 from ovnreserve.model.pace import paced
 from ovnreserve.model.record import resource_of

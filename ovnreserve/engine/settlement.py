@@ -14,7 +14,8 @@ import structlog
 
 from ovnreserve.engine import points
 from ovnreserve.engine.points import Point
-from ovnreserve.ledger.ledger import Entry, Ledger, LedgerError, Quarantined, quarantine_of
+from ovnreserve.ledger.ledger import Entry, Ledger, LedgerError
+from ovnreserve.ledger.rows import Quarantined, quarantine_of
 from ovnreserve.model.addresses import format_v4, format_v6
 from ovnreserve.model.errors import Unavailable
 from ovnreserve.model.history import DAEMON

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from ovnreserve.ledger.guard import LedgerError, Malformed, check
-from ovnreserve.ledger.ledger import facts, migrate, reservations
+from ovnreserve.ledger.ledger import migrate
+from ovnreserve.ledger.rows import facts, reservations
 from ovnreserve.model.resource import Resource
 
 _MAGIC: Final = b"SQLite format 3\0"
