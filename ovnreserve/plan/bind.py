@@ -63,9 +63,14 @@ def judge(world: World, r: Reservation) -> Verdict:
 def _running_on(world: World, r: Reservation, own: Port) -> Port | None:
     """The dynamic port of somebody else that runs on the IPv4 address. Of IPv6 ovn-northd compares none (facts)."""
     segment = world.segments.get(r.switch)
-    holders = segment.port_addresses.get((4, r.v4), ()) if segment is not None and r.v4 is not None else ()
-    others = (world.ports[uuid] for uuid in sorted(holders) if uuid != own.uuid)
-    return next((other for other in others if other.assigned is not None and r.v4 in other.assigned.v4), None)
+    found = world.running_on(segment, r.v4) if segment is not None and r.v4 is not None else ()
+    return next((other for other in found if other.uuid != own.uuid), None)
+
+
+def withheld_of(name: str, port: Port) -> Event:
+    """An address of the IP or pool of that name is not excluded, for the sake of the port that runs on it."""
+    message = f"ovn-northd gave {port.dynamic_addresses} to port {port.name}; not excluded until it leaves"
+    return Event("Warning", "Withheld", name, message)
 
 
 def own_port(world: World, r: Reservation) -> Port | None:

@@ -19,6 +19,7 @@ from ovnreserve.model.resource import State
 from ovnreserve.model.runs import Runs
 from ovnreserve.model.steps import MembersUnchanged, PutRecord, Step, UpdateRecord, WriteExcludes
 from ovnreserve.model.topology import Port
+from ovnreserve.plan.bind import withheld_of
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
 from ovnreserve.plan.patch import Patch, check_version, merged
 from ovnreserve.plan.segment import FEW_PORTS, Segment
@@ -230,13 +231,11 @@ def pooled_without(segment: Segment, excluded: Runs) -> Ranges:
 # ---- who is there --------------------------------------------------------------------------------------------------
 
 
-def running_on(world: World, segment: Segment, ranges: Ranges) -> Iterator[tuple[int, Port]]:
+def running_in(world: World, segment: Segment, ranges: Ranges) -> Iterator[tuple[int, Port]]:
     """The dynamic ports that ovn-northd has given IPv4 addresses of these ranges, which nobody has reserved."""
     for address in segment.holders_in(4, ranges):
-        for uuid_ in sorted(segment.port_addresses.get((4, address), ())):
-            port = world.ports[uuid_]
-            if port.assigned is not None and address in port.assigned.v4 and (4, address) not in segment.reserved:
-                yield address, port
+        if (4, address) not in segment.reserved:
+            yield from ((address, port) for port in world.running_on(segment, address))
 
 
 def excluding(
@@ -250,13 +249,13 @@ def excluding(
     if context.patient and segment.pending and segment.switch.has_ipam:
         raise Defer(segment.switch.uuid)
     steps: list[Step] = []
-    found = list(running_on(world, segment, added))
+    found = list(running_in(world, segment, added))
     if found:
         kept = {a for a in segment.withheld if (4, a) in segment.reserved or _is_pooled_after(segment, pool, a)}
         steps.append(WriteExcludes(segment.switch.uuid, frozenset(kept.union(address for address, _port in found))))
     if context.patient and segment.members <= FEW_PORTS:
         steps.append(MembersUnchanged(segment.switch.uuid))
-    events = tuple(withheld_of(pool, port) for _address, port in found)
+    events = tuple(withheld_of(pool.name, port) for _address, port in found)
     warnings = tuple(
         f"port {port.name} runs on {format_v4(address)}, which is not excluded until it leaves"
         for address, port in found
@@ -268,12 +267,6 @@ def _is_pooled_after(segment: Segment, changed: Pool, address: int) -> bool:
     pool = segment.pools.at(4, address)
     mine = any(first <= address <= last for first, last in changed.v4)
     return mine or (pool is not None and pool.name != changed.name)
-
-
-def withheld_of(pool: Pool, port: Port) -> Event:
-    """Of a pool's address that a dynamic port runs on."""
-    message = f"ovn-northd gave {port.dynamic_addresses} to port {port.name}; not excluded until it leaves"
-    return Event("Warning", "Withheld", pool.name, message)
 
 
 def check_unused(world: World, pool: Pool) -> None:

@@ -21,7 +21,7 @@ from ovnreserve.model.pool import Pool
 from ovnreserve.model.reservation import Reservation, is_named_after
 from ovnreserve.model.resource import Resource, State
 from ovnreserve.model.steps import MembersUnchanged, PutRecord, Step, WriteAddresses, WriteExcludes
-from ovnreserve.plan.bind import judge, seen
+from ovnreserve.plan.bind import judge, seen, withheld_of
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
 from ovnreserve.plan.pools import excluding, fitted, misfit_of
 from ovnreserve.plan.segment import FEW_PORTS, Segment
@@ -75,17 +75,14 @@ def _rehome(segment: Segment, world: World, r: Reservation, context: Context) ->
     steps: list[Step] = [PutRecord(moved)]
     what = f"{r.port_addresses} is kept on logical switch {switch.name}, which was made anew ({switch.uuid})"
     events = [Event("Normal", "Rehomed", r.name, what)]
-    for uuid in segment.port_addresses.get((4, r.v4), ()) if r.v4 is not None else ():
-        port = world.ports[uuid]
-        if port.assigned is None or r.v4 not in port.assigned.v4:
-            continue
+    kept = () if r.v4 is None else (r.v4,)
+    for port in (port for address in kept for port in world.running_on(segment, address)):
         verdict = judge(world, moved)
         if port.name == r.name and verdict.addresses is not None:
             steps.append(WriteAddresses(port.uuid, seen(port), verdict.addresses, r.name))
         else:
-            steps.append(WriteExcludes(switch.uuid, frozenset(segment.withheld | {r.v4})))
-            message = f"ovn-northd gave {port.dynamic_addresses} to port {port.name}; not excluded until it leaves"
-            events.append(Event("Warning", "Withheld", r.name, message))
+            steps.append(WriteExcludes(switch.uuid, frozenset(segment.withheld.union(kept))))
+            events.append(withheld_of(r.name, port))
     if context.patient and r.v4 is not None and segment.members <= FEW_PORTS:
         steps.append(MembersUnchanged(switch.uuid))
     return Plan("rehomed", moved, tuple(steps), tuple(events))

@@ -21,10 +21,10 @@ from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import Resource, State
 from ovnreserve.model.runs import Runs
 from ovnreserve.model.steps import MembersUnchanged, PutRecord, Step, WriteAddresses, WriteExcludes
-from ovnreserve.plan.bind import judge, seen
+from ovnreserve.plan.bind import judge, seen, withheld_of
 from ovnreserve.plan.holders import check_free
 from ovnreserve.plan.outcome import Context, Defer, Event, Plan
-from ovnreserve.plan.pools import misfit_of, pooled_without, running_on, withheld_of
+from ovnreserve.plan.pools import misfit_of, pooled_without, running_in
 from ovnreserve.plan.segment import FEW_PORTS, Segment
 from ovnreserve.plan.squatters import still_blocked
 from ovnreserve.plan.world import World
@@ -103,10 +103,7 @@ def plan_repair(world: World, segment: Segment, context: Context) -> Plan:
         if family != 4 or address in excluded:
             continue
         missing = True
-        for uuid in segment.port_addresses.get((4, address), ()):
-            port = world.ports[uuid]
-            if port.assigned is None or address not in port.assigned.v4:
-                continue
+        for port in world.running_on(segment, address):
             r = world.reservations[name]
             verdict = judge(world, r) if port.name == name and r.state is not State.RELEASING else None
             if verdict is not None and verdict.addresses is not None:
@@ -114,16 +111,13 @@ def plan_repair(world: World, segment: Segment, context: Context) -> Plan:
             else:
                 withheld.add(address)
                 if address not in segment.withheld:
-                    message = (
-                        f"ovn-northd gave {port.dynamic_addresses} to port {port.name}; not excluded until it leaves"
-                    )
-                    events.append(Event("Warning", "Withheld", name, message))
+                    events.append(withheld_of(name, port))
     lacking = pooled_without(segment, excluded)
-    for address, port in running_on(world, segment, lacking):
+    for address, port in running_in(world, segment, lacking):
         pool = segment.pools.at(4, address)
         withheld.add(address)
         if address not in segment.withheld and pool is not None:
-            events.append(withheld_of(pool, port))
+            events.append(withheld_of(pool.name, port))
     missing = missing or bool(lacking)
     if missing and context.patient and segment.pending and segment.switch.has_ipam:
         raise Defer(segment.switch.uuid)

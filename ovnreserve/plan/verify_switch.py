@@ -71,11 +71,7 @@ def _ours(segment: Segment) -> tuple[Runs, Runs]:
 def _runs_on(world: World, segment: Segment, address: int) -> str:
     """The port that ovn-northd gave a kept address and that is not the reservation's own; "" if there is none."""
     name = segment.reserved.get((4, address), "")
-    for uuid in sorted(segment.port_addresses.get((4, address), ())):
-        port = world.ports[uuid]
-        if port.assigned is not None and address in port.assigned.v4 and port.name != name:
-            return port.name
-    return ""
+    return next((port.name for port in world.running_on(segment, address) if port.name != name), "")
 
 
 def _some(addresses: Runs) -> str:

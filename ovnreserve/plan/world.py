@@ -352,6 +352,13 @@ class World:
             if before != (options in self._dhcp):
                 self._outdate()
 
+    def running_on(self, segment: Segment, address: int) -> Iterator[Port]:
+        """The ports that ovn-northd has given an IPv4 address: to exclude it would renumber them."""
+        for uuid in sorted(segment.port_addresses.get((4, address), ())):
+            port = self.ports[uuid]
+            if port.assigned is not None and address in port.assigned.v4:
+                yield port
+
     def rivals(self, port: Port) -> Iterator[str]:
         """The reservations whose address or MAC the port has."""
         segment = self.segments.get(port.switch or "")
