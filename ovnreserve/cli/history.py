@@ -7,6 +7,7 @@ import re
 from ovnreserve.cli import render, resources
 from ovnreserve.cli.client import quote
 from ovnreserve.cli.errors import CommandError, UsageError, printable
+from ovnreserve.cli.formats import as_json, check_output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,11 +39,7 @@ def history(options: Options, client: Client, report: Report) -> None:
     """A table of tenures, the first one first, or as -o says."""
     if len(options.arguments) != 1:
         raise UsageError("exactly one NAME, ADDRESS or MAC is required", options.command)
-    if options.output and options.output not in _FORMATS:
-        raise CommandError(
-            f'unable to match a printer suitable for the output format "{options.output}", '
-            f"allowed formats are: {','.join(_FORMATS)}"
-        )
+    check_output(options, *_FORMATS)
     key, value = subject(options.arguments[0])
     if not value:
         raise CommandError("resource name may not be empty")
@@ -55,9 +52,7 @@ def history(options: Options, client: Client, report: Report) -> None:
 
         report.say(yamlout.dump(answer).removesuffix("\n"))
     elif options.output == "json":
-        import json
-
-        report.say(json.dumps(answer, indent=4, sort_keys=True, ensure_ascii=False))
+        report.say(as_json(answer, sort_keys=True))
     elif answer.get("tenures"):
         report.say(table(answer["tenures"], wide=options.output == "wide"))
     elif other := _other_kind(options.arguments[0]):

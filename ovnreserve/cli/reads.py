@@ -5,6 +5,7 @@ from __future__ import annotations
 from ovnreserve.cli import events, render, resources
 from ovnreserve.cli.client import quote
 from ovnreserve.cli.errors import CommandError, StatusError, UsageError, in_one_line
+from ovnreserve.cli.formats import as_json, check_output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,11 +23,7 @@ _FORMATS = ("json", "name", "wide", "yaml")
 
 def get(options: Options, client: Client, report: Report) -> None:
     """Objects as a table, or as -o says. One object asked for by name stands alone, more are a List."""
-    if options.output and options.output not in _FORMATS:
-        raise CommandError(
-            f'unable to match a printer suitable for the output format "{options.output}", '
-            f"allowed formats are: {','.join(_FORMATS)}"
-        )
+    check_output(options, *_FORMATS)
     found, missing = _find(options, client)
     items = [item for _, some in found for item in some]
     if items or not missing:
@@ -45,9 +42,7 @@ def _show(alone: dict[str, Any] | None, found: Found, options: Options, report: 
 
             report.say(yamlout.dump(document).removesuffix("\n"))
         else:
-            import json
-
-            report.say(json.dumps(document, indent=4, sort_keys=True, ensure_ascii=False))
+            report.say(as_json(document, sort_keys=True))
     elif options.output == "name":
         for item in items:
             report.say(in_one_line(resources.full_name(item)))

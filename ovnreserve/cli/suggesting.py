@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ovnreserve.cli.client import quote
 from ovnreserve.cli.errors import CommandError, UsageError, in_one_line
+from ovnreserve.cli.formats import as_json, check_no_arguments, check_output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,23 +21,17 @@ _NAMED = 3
 
 def suggest(options: Options, client: Client, report: Report) -> None:
     """One address a line, as many as were asked for or as there are; with --explain one reason a line."""
-    if options.arguments:
-        raise UsageError(f"Unexpected args: [{' '.join(options.arguments)}]", options.command)
+    check_no_arguments(options)
     if not options.subnet:
         raise UsageError('required flag(s) "subnet" not set', options.command)
-    if options.output not in ("", "json"):
-        raise CommandError(
-            f'unable to match a printer suitable for the output format "{options.output}", allowed formats are: json'
-        )
+    check_output(options, "json")
     if options.explain == "":
         raise CommandError("--explain is of one address, and may not be empty")
     if options.explain is not None and (options.count is not None or options.contiguous or options.family is not None):
         raise CommandError("--explain is about one address; it goes with --subnet and -o only")
     answer = client.get(f"{_SUGGEST}?{_query(options)}")
     if options.output == "json":
-        import json
-
-        report.say(json.dumps(answer, indent=4, ensure_ascii=False))
+        report.say(as_json(answer))
     if options.explain is not None:
         if options.output != "json":
             _explain(answer, report)

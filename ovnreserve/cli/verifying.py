@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ovnreserve.cli.client import PATIENCE
-from ovnreserve.cli.errors import CommandError, UsageError, in_one_line
+from ovnreserve.cli.errors import CommandError, in_one_line
+from ovnreserve.cli.formats import as_json, check_no_arguments, check_output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,12 +20,8 @@ _LONGEST = 600.0
 
 def verify(options: Options, client: Client, report: Report) -> None:
     """One difference a line, with the command that shows it behind it; nothing where there is none, as of a diff."""
-    if options.arguments:
-        raise UsageError(f"Unexpected args: [{' '.join(options.arguments)}]", options.command)
-    if options.output not in ("", "json"):
-        raise CommandError(
-            f'unable to match a printer suitable for the output format "{options.output}", allowed formats are: json'
-        )
+    check_no_arguments(options)
+    check_output(options, "json")
     if options.timeout is not None and not options.repair:
         raise CommandError("--timeout says how long a repair may take; it goes with --repair")
     seconds = 30.0 if options.timeout is None else options.timeout
@@ -33,9 +30,7 @@ def verify(options: Options, client: Client, report: Report) -> None:
     client.patience = 2 * PATIENCE + seconds
     answer = client.post(f"{_VERIFY}?timeout={seconds:g}", {}) if options.repair else client.get(_VERIFY)
     if options.output == "json":
-        import json
-
-        report.say(json.dumps(answer, indent=4, ensure_ascii=False))
+        report.say(as_json(answer))
     else:
         _show(answer, options, report)
     report.failed |= not answer["clean"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from ovnreserve.cli import manifests, resources, waiting
 from ovnreserve.cli.client import PATIENCE
 from ovnreserve.cli.errors import CommandError, UsageError, printable, status_text
+from ovnreserve.cli.formats import check_no_arguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,8 +24,7 @@ def apply(options: Options, client: Client, report: Report) -> None:
     """Create what is not there, configure what is; the same again is unchanged."""
     if not options.filenames:
         raise UsageError("must specify -f", options.command)
-    if options.arguments:
-        raise UsageError(f"Unexpected args: [{' '.join(options.arguments)}]", options.command)
+    check_no_arguments(options)
     documents = _placed(manifests.load(options.filenames), options)
     if not documents:
         raise CommandError(f"no objects passed to {options.command}")
