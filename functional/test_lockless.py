@@ -177,14 +177,23 @@ class Writer:
         self.released: set[str] = set()
         self.refusals: list[dict[str, Any]] = []
         self._site, self._switch, self._prefix, self._dice = site, switch, prefix, dice
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run)
         self._until = time.monotonic() + SECONDS
         self._thread.start()
 
     def join(self) -> None:
         self._thread.join()
+        if self._error is not None:
+            raise self._error
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except Exception as error:  # noqa: BLE001 - for the thread that joins
+            self._error = error
+
+    def _work(self) -> None:
         site = Site(self._site.servers, self._site.daemon)
         while time.monotonic() < self._until:
             some = [f"{self._prefix}-{n}" for n in self._dice.sample(range(NAMES), self._dice.randint(1, 8))]
@@ -200,8 +209,8 @@ class Writer:
                         self.released.add(name)
                     else:
                         self.refusals.append(answer.status)
-                # Until it is gone, its name cannot be had again.
-                wait_until(lambda names=names: not any(map(site.ip, names)), TAKEN_OVER, what="gone")
+                # Until it is gone, its name cannot be had again; its next port may be there already.
+                wait_until(lambda names=names: not any(map(site.reserved, names)), TAKEN_OVER, what="gone")
 
     def _note(self, answer: Answer) -> None:
         if answer.result == "error":
