@@ -211,7 +211,7 @@ def test_a_subnet_is_gone_with_its_switch(site: Site) -> None:
     site.port(switch)
     assert site.subnet(switch)["status"]["v4usingIPs"] == 1
     site.nb("ls-del", switch)
-    assert site.client.get("/apis/kubeovn.io/v1/subnets")["items"] == []
+    wait_until(lambda: not site.client.get("/apis/kubeovn.io/v1/subnets")["items"], what="gone")
 
 
 def test_a_router_and_nat_that_come_to_a_reserved_address_are_conflicts(site: Site) -> None:
