@@ -117,6 +117,41 @@ def test_ctrl_c_is_left_to_the_command_that_the_terminal_sends_it_to():
         assert process.wait(30) == 3
 
 
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 3), (signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGHUP, 128 + signal.SIGHUP)],
+)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_signal_in_the_first_moment_of_a_command_reaches_the_command(number, status, when, tmp_path):
+    # A sandbox that sends itself the signal right before, or right after, its command is started: Ctrl-C, which the
+    # terminal sends to the command too, is the command's to answer; the others are passed on to it.
+    ready = tmp_path / "ready"
+    command = f"trap 'exit 3' INT; touch {ready}; while :; do sleep 0.1; done"
+    program = f"""
+import os, signal, subprocess, sys, time
+from pathlib import Path
+from ovnreserve import sandbox
+
+start = subprocess.Popen
+
+def popen(*arguments, **options):
+    if {when!r} == "before":
+        signal.raise_signal({int(number)})
+    child = start(*arguments, **options)
+    while not Path({str(ready)!r}).exists():
+        time.sleep(0.01)
+    if {when!r} == "after":
+        signal.raise_signal({int(number)})
+    if {int(number)} == signal.SIGINT:
+        child.send_signal(signal.SIGINT)
+    return child
+
+subprocess.Popen = popen
+sys.exit(sandbox._run_command(["sh", "-c", {command!r}], os.environ))
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=30, check=False).returncode == status
+
+
 def test_a_command_that_is_not_there_is_one_line():
     result = ovnreserve("sandbox", "--", "no-such-command")
     assert (result.code, result.stderr) == (127, "ovnreserve: no-such-command: No such file or directory\n")

@@ -461,15 +461,21 @@ def _serve(directory: Path | None, command: Sequence[str]) -> int:
 
 def _run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the command in the foreground; its status, or 128 and the signal's number, as shells have it."""
+    # The terminal sends Ctrl-C to the command too. Like a shell we leave the answer to it and wait for it. All is
+    # arranged before the command is there: it may be answered, or stopped, in its first moment.
+    early: list[int] = []
+    signal.signal(signal.SIGINT, lambda *_: None)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: early.append(number))
     try:
         child = subprocess.Popen(command, env=environment)
     except (FileNotFoundError, PermissionError) as error:
         print(f"ovnreserve: {command[0]}: {error.strerror}", file=sys.stderr)
         return 127 if isinstance(error, FileNotFoundError) else 126
-    # The terminal sends Ctrl-C to the command too. Like a shell we leave the answer to it and wait for it.
-    signal.signal(signal.SIGINT, lambda *_: None)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: child.send_signal(number))
+    for signalled in early:
+        child.send_signal(signalled)
     status = child.wait()
     for number in _STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
