@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -20,6 +20,7 @@ from bench.rpc import Rpc, where_name
 from bench.site import Ours, document, dotted
 from ovnreserve.sandbox import Daemon, Servers
 
+DAEMON = ("-m", "ovnreserve.daemon")
 PER_SWITCH = 100
 RESERVED = 200
 """So many IPs are reserved: every other one for a port that is there."""
@@ -97,13 +98,14 @@ def _letters(number: int) -> str:
 class Cloud:
     """A northbound database of `ports` ports, and our daemon on it while `started`. Use as a context.
 
-    With `tree` the daemon is that directory's: one of before StatefulSets were known. `profile` is where it writes what
-    it used (bench/profiled.py).
+    With `tree` the daemon is that directory's: one of before StatefulSets were known. `program` is what Python is to
+    run in the daemon's place. `after` is called after each change.
     """
 
-    def __init__(self, ports: int, tree: str = "", profile: Path | None = None) -> None:
+    def __init__(self, ports: int, tree: str = "", program: Sequence[str] = ()) -> None:
         self.tree = tree
-        self._profile = profile
+        self.after: Callable[[], None] = lambda: None
+        self._program = program or (_of_tree(tree) if tree else DAEMON)
         self.ports = there_before(ports)
         self.switches = max(1, ports // PER_SWITCH)
         self._count = ports
@@ -119,21 +121,13 @@ class Cloud:
             self.servers.northd.stop()
             self.rpc = self._stack.enter_context(closing(Rpc(self.servers.nb)))
             self._fill()
-            self.daemon = Daemon(self.servers, self.servers.run_dir / "state", **self._program())
+            self.daemon = Daemon(self.servers, self.servers.run_dir / "state", program=self._program)
             self._reserve()
             self._stack = self._stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-
-    def _program(self) -> dict[str, Any]:
-        if self._profile is not None:
-            return {"program": ("-m", "bench.profiled", str(self._profile))}
-        if self.tree:
-            begin = f"import sys; sys.path.insert(0, {self.tree!r}); from ovnreserve.daemon import main; main()"
-            return {"program": ("-c", begin)}
-        return {}
 
     # ---- what is there before --------------------------------------------------------------------------------------
 
@@ -217,25 +211,30 @@ class Cloud:
 
     def come(self, ports: Sequence[Port]) -> None:
         for port in ports:
-            self._uuids[port.name] = self.rpc.transact(*_come(port))[0]["uuid"]
+            self._uuids[port.name] = self._change(*_come(port))[0]["uuid"]
         self._count += len(ports)
 
     def move(self, ports: Sequence[Port]) -> None:
         for port in ports:
             row = port.elsewhere.addresses
-            self.rpc.transact({"op": "update", "table": _PORT, "where": self._where(port), "row": row})
+            self._change({"op": "update", "table": _PORT, "where": self._where(port), "row": row})
 
     def come_up(self, ports: Sequence[Port]) -> None:
         """They come up, as ovn-northd says when a chassis has them."""
         for port in ports:
-            self.rpc.transact({"op": "update", "table": _PORT, "where": self._where(port), "row": {"up": True}})
+            self._change({"op": "update", "table": _PORT, "where": self._where(port), "row": {"up": True}})
 
     def go(self, ports: Sequence[Port]) -> None:
         for port in ports:
             members: list[Any] = [["ports", "delete", self._uuids[port.name]]]
             where = where_name(port.switch)
-            self.rpc.transact({"op": "mutate", "table": "Logical_Switch", "where": where, "mutations": members})
+            self._change({"op": "mutate", "table": "Logical_Switch", "where": where, "mutations": members})
         self._count -= len(ports)
+
+    def _change(self, *operations: dict[str, Any]) -> list[Any]:
+        results = self.rpc.transact(*operations)
+        self.after()
+        return results
 
     def _where(self, port: Port) -> list[Any]:
         """By uuid: to find a name, ovsdb-server looks at every row, and answers nobody meanwhile."""
@@ -248,6 +247,10 @@ class Cloud:
             ["external_ids", "insert", ["map", [["bench", token]]]],
         ]
         self.rpc.transact({"op": "mutate", "table": "NB_Global", "where": [], "mutations": mutations})
+
+
+def _of_tree(tree: str) -> tuple[str, str]:
+    return "-c", f"import sys; sys.path.insert(0, {tree!r}); from ovnreserve.daemon import main; main()"
 
 
 def _spec(pod: str, switch: str) -> dict[str, str]:

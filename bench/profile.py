@@ -20,7 +20,7 @@ import sysconfig
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -204,7 +204,9 @@ def _imports() -> None:
 
 def _ports(count: int) -> None:
     """What the engine's turns are spent on, by kind of change."""
-    with tempfile.TemporaryDirectory(prefix="ovnreserve-") as directory, Cloud(count, profile=Path(directory)) as cloud:
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="ovnreserve-"))
+        cloud = stack.enter_context(Cloud(count, program=("-m", "bench.profiled", directory)))
         now = Path(directory, "now")
         with ports.started(cloud) as (site, _sample):
             for kind, work in ports.work_of(cloud, site, FULL.changes):

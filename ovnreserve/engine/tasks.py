@@ -25,7 +25,7 @@ from functools import partial
 from typing import Final
 
 from ovnreserve.engine.work import Work
-from ovnreserve.model.pace import paced
+from ovnreserve.model.pace import paced, taken
 from ovnreserve.model.record import resource_of
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import Resource, State
@@ -172,6 +172,8 @@ class Tasks:
     def done(self, work: Work) -> None:
         """The work is over, or will be asked for anew."""
         self._under_way.discard(work.task)
+        if not self._under_way:
+            self._under_way.clear()  # it is gone through again and again, and may have been large: see `taken`
 
     # ---- what is to be done ----------------------------------------------------------------------------------------
 
@@ -235,8 +237,7 @@ class Tasks:
 
     def _check_births(self) -> None:
         world = self._world
-        for _ in range(min(len(self._births), _BIRTHS_AT_ONCE)):
-            name = self._births.pop()
+        for name in taken(self._births, _BIRTHS_AT_ONCE):
             if wants_retaining(world, name):
                 self._add("retain", name, partial(self._retain, name))
             else:
@@ -248,13 +249,15 @@ class Tasks:
 
     def _check_excludes(self) -> None:
         now = time.monotonic()
-        for switch in list(self._suspects):
+        suspects, self._suspects = self._suspects, set()
+        for switch in suspects:
             segment = self._world.segments.get(switch)
             if segment is None or (is_written(segment) and not segment.withheld):
-                self._suspects.discard(switch)
-            elif self._patience.may(switch, now):
-                self._suspects.discard(switch)
+                continue
+            if self._patience.may(switch, now):
                 self._add("repair", switch, partial(self._repair, switch), repairs=switch)
+            else:
+                self._suspects.add(switch)
 
     # ---- the plans, made when the turn comes -----------------------------------------------------------------------
 
