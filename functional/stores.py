@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from support import wait_until
+from support import until_true, wait_until
 
 from ovnreserve.model.addresses import format_v4
 from ovnreserve.model.exclude_ips import parse
@@ -16,9 +18,21 @@ if TYPE_CHECKING:
 
     from sites import Site
 
+    from ovnreserve.sandbox import Daemon
+
 
 def state(site: Site) -> str:
     return site.client.get("/apis/ovnreserve.io/v1/status")["state"]
+
+
+def listening(daemon: Daemon) -> None:
+    """It is not ready, but answers: its socket is there a moment before it can be connected to."""
+
+    def answers() -> bool:
+        with socket.socket(socket.AF_UNIX) as ours:
+            return ours.connect_ex(str(daemon.run_dir / "ovnreserved.sock")) == 0
+
+    wait_until(answers, what="it listens")
 
 
 def active(site: Site) -> None:
@@ -56,8 +70,15 @@ def under_way(site: Site) -> list[str]:
 
 
 def stores_agree(site: Site, switch: str, theirs: str = "") -> dict[str, tuple[str, str, str]]:
-    """What ledger, records, exclude_ips and the API all say, once nothing is under way any more."""
+    """What ledger, records, exclude_ips and the API all say, once nothing is under way any more.
+
+    They are read one after the other, while what the daemon does by itself may go on: they have to agree in the end.
+    """
     wait_until(lambda: not under_way(site), 20, what="all settled")
+    return until_true(partial(_what_all_say, site, switch, theirs), 20)
+
+
+def _what_all_say(site: Site, switch: str, theirs: str) -> dict[str, tuple[str, str, str]]:
     shown = specs(kept(site))
     found = json.loads(
         site.nb("--format=json", "--columns=external_ids", "find", "dns", "external_ids:ovnreserve/kind=reservation")
@@ -76,7 +97,7 @@ def stores_agree(site: Site, switch: str, theirs: str = "") -> dict[str, tuple[s
     ours = parse(value.removesuffix(theirs), 10 << 24 | 16 << 16, 16)
     excluded = [format_v4(address) for first, last in ours.ranges for address in range(first, last + 1)]
     assert sorted(excluded) == sorted(addresses)
-    wait_until(lambda: in_ledger(site) == shown, what="the ledger says the same")
+    assert in_ledger(site) == shown
     return shown
 
 

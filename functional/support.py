@@ -36,6 +36,23 @@ def wait_until(condition: Callable[[], T], timeout: float = 10, what: str = "") 
     return value
 
 
+def until_true(assertions: Callable[[], T], timeout: float = 10) -> T:
+    """What the function gives once none of its assertions fails; in the end the failure that is left."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return assertions()
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds of CPU that a process has used, all threads: its clock by clock_getcpuclockid(3)."""
+    return time.clock_gettime(~pid << 3 | 2)  # CPUCLOCK_SCHED, linux/posix-timers.h
+
+
 def ovnreserve(
     *arguments: str, environment: Mapping[str, str] | None = None, stdin: str = "", timeout: float = 60
 ) -> Result:

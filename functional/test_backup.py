@@ -154,7 +154,7 @@ def test_a_release_that_was_under_way_is_finished_by_the_rebuilt_ledger(own: Sit
         start(own)
     wait_until(lambda: own.ip("bound.default") is None, what="released")
     assert own.records().keys() == shown(own).keys() == {"full.default", "given.default", "adopted.default"}
-    assert [name for name, _ in own.events("bound.default")][-1] == "Released"
+    wait_until(lambda: own.events("bound.default")[-1][0] == "Released", what="the journal is written")
     assert {port["name"] for port in own.rows("Logical_Switch_Port")} == {"adopted.default"}
     assert own.reserve(switch, "bound").result == "created"
 

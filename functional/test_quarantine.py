@@ -58,6 +58,53 @@ def test_what_was_released_is_shown_rests_over_a_restart_and_is_free_when_its_ti
     assert site.reserve(switch).v6 == answers[0].v6, "the highest again"
 
 
+def is_subnet(site: Site, switch: str) -> bool:
+    items = site.client.get("/apis/kubeovn.io/v1/subnets")["items"]
+    return switch in {item["metadata"]["name"] for item in items}
+
+
+def taken_and_left(site: Site, switch: str, address: str) -> None:
+    port = site.port(switch, f"0a:00:00:00:00:01 {address}")
+    wait_until(lambda: site.ip(port) is not None, what="the port has it")
+    site.nb("lsp-del", port)
+    wait_until(lambda: site.ip(port) is None, what="it has left")
+
+
+def excluded_for_a_moment(site: Site, switch: str, address: str) -> None:
+    before = site.subnet(switch)["status"]["v4availableIPs"]
+    site.nb("set", "logical_switch", switch, f"other_config:exclude_ips={address}")
+    wait_until(lambda: site.subnet(switch)["status"]["v4availableIPs"] == before - 1, what="excluded")
+    site.nb("remove", "logical_switch", switch, "other_config", "exclude_ips")
+
+
+def without_network_for_a_moment(site: Site, switch: str, _address: str) -> None:
+    site.nb("remove", "logical_switch", switch, "other_config", "subnet")
+    wait_until(lambda: not is_subnet(site, switch), what="it is no subnet")
+    site.nb("set", "logical_switch", switch, f"other_config:subnet={NETWORK}")
+    wait_until(lambda: is_subnet(site, switch), what="it is one again")
+
+
+@pytest.mark.parametrize("meanwhile", [taken_and_left, excluded_for_a_moment, without_network_for_a_moment])
+def test_whatever_happens_to_the_address_meanwhile_it_rests_for_the_whole_time(site: Site, meanwhile) -> None:
+    switch = site.switch(NETWORK)
+    answer = site.reserve(switch)
+    site.release(answer.name)
+    meanwhile(site, switch, answer.v4)
+    wait_until(lambda: quarantined(site, switch) == (1, 0), what="it rests")
+    assert site.reserve(switch).v4 != answer.v4
+
+
+def test_what_a_squatter_leaves_after_the_release_rests(site: Site) -> None:
+    switch = site.switch(NETWORK)
+    answer = site.reserve(switch)
+    site.port(switch, f"0a:00:00:00:00:01 {answer.v4}", name="squatter")
+    site.release(answer.name)
+    assert quarantined(site, switch) == (0, 0)
+    site.nb("lsp-del", "squatter")
+    wait_until(lambda: quarantined(site, switch) == (1, 0), what="it rests")
+    assert site.reserve(switch).v4 != answer.v4
+
+
 def test_the_wide_table_and_the_description_of_a_subnet_show_how_many_rest(site: Site) -> None:
     switch = site.switch(NETWORK, PREFIX)
     for answer in [site.reserve(switch), site.reserve(switch)]:

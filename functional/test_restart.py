@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sites import Answer, Site
-from stores import active, in_ledger, logged, restart, specs, state, stores_agree
+from stores import active, in_ledger, listening, logged, restart, specs, state, stores_agree
 from support import wait_until
 from witnesses import Crowd, told_the_truth
 
@@ -157,7 +157,7 @@ def test_a_missing_database_is_waited_for_without_a_flood(servers: Servers, tmp_
     daemon.start(wait=False)
     with daemon:
         site = Site(servers, daemon)
-        wait_until((daemon.run_dir / "ovnreserved.sock").exists, what="the socket")
+        listening(daemon)
         assert state(site) == "disconnected"
         assert site.ips() == []
         refused = site.create(site.document("anywhere"), "?timeout=30")
@@ -313,7 +313,7 @@ def test_it_is_ready_only_after_it_has_compared_everything(own: Site) -> None:
     own.client.close()
     own.servers.nb_server.pause()
     own.daemon.start(wait=False)
-    wait_until((own.daemon.run_dir / "ovnreserved.sock").exists, what="the socket")
+    listening(own.daemon)
     assert specs(own.ips()) == specs([answer.ip])
     assert "READY=1" not in own.daemon.messages
     own.servers.nb_server.resume()

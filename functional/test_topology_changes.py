@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sites import Raw, Site
+from stores import listening
 from support import wait_until
 
 from ovnreserve.sandbox import Daemon, Servers
@@ -169,7 +170,7 @@ def test_a_database_of_another_cloud_gets_nothing_until_it_is_adopted(own: Site,
                 stray = Daemon(others, own.daemon.state_dir, run_dir=others.run_dir / "stray")
                 stray.start(wait=False)
                 lost = Site(others, stray)
-                wait_until((stray.run_dir / "ovnreserved.sock").exists, what="the socket")
+                listening(stray)
                 wait_until(lambda: status(lost)["state"] == "foreign", what="it refuses")
                 assert "--adopt-database" in status(lost)["database"]["problem"]
                 refused = lost.reserve("net")

@@ -233,9 +233,9 @@ class Cloud:
         world = world_of(self.tables, self.world.resources())
         for uuid, segment in self.world.segments.items():
             world.segments[uuid].withhold(frozenset(segment.withheld))
-            for family, space in ((4, segment.v4), (6, segment.v6)):
-                for address, since in space.quarantined.items() if space is not None else ():
-                    world.quarantine(uuid, family, address, since)
+            for family, released in segment.released.items():
+                for address in released:
+                    world.quarantine(uuid, family, address, released.since(address))
         return world
 
 
@@ -306,7 +306,7 @@ def _space(space: Space | None) -> dict[str, Any] | None:
         "workload": space._workload,
         "infrastructure": space._infrastructure,
         "operator": list(space._operator),
-        "quarantine": space._quarantine,
+        "quarantine": space.quarantined,
         "counts": (space.used, space.free, space.excluded),
     }
 

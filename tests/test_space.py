@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ovnreserve.model.addresses import Cidr, eui64, is_eui64, parse_cidr, parse_v4, parse_v6
+from ovnreserve.plan.quarantine import Quarantine
 from ovnreserve.plan.space import Space
 
 Ranges = list[tuple[int, int]]
@@ -48,7 +49,7 @@ NETWORKS = [
 
 
 class AddressesOfASubnet(RuleBasedStateMachine):
-    """`holders`, `infrastructure`, `operator`, `pools` and `quarantine` are the model: plain sets of everything."""
+    """`holders`, `infrastructure`, `operator`, `pools` and `released` are the model: plain sets of everything."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,13 +57,14 @@ class AddressesOfASubnet(RuleBasedStateMachine):
         self.infrastructure: set[int] = set()
         self.operator: set[int] = set()
         self.pools: set[int] = set()
-        self.quarantine: dict[int, int] = {}
+        self.released: dict[int, int] = {}
         self.now = 0
 
     @initialize(text=st.sampled_from(NETWORKS))
     def begin(self, text: str) -> None:
         self.network = cidr(text)
-        self.space = Space(self.network)
+        self.quarantine = Quarantine()
+        self.space = Space(self.network, self.quarantine)
         self.choosable = choosable(self.network)
         first, last = self.network.hosts
         self.hosts = range(first, last + 1)
@@ -81,12 +83,15 @@ class AddressesOfASubnet(RuleBasedStateMachine):
     def taken(self) -> set[int]:
         return {a for a in (*self.holders, *self.infrastructure, *self.operator) if a in self.hosts}
 
+    @property
+    def resting(self) -> dict[int, int]:
+        return {a: since for a, since in self.released.items() if a in self.hosts and a not in self.taken}
+
     @rule(data=st.data())
     def hold(self, data: st.DataObject) -> None:
         address = self._address(data)
         self.space.hold(address)
         self.holders.append(address)
-        self.quarantine.pop(address, None)
 
     @rule()
     def hold_what_would_be_chosen(self) -> None:
@@ -94,21 +99,21 @@ class AddressesOfASubnet(RuleBasedStateMachine):
         if address is not None:
             self.space.hold(address)
             self.holders.append(address)
-            self.quarantine.pop(address, None)
 
     @rule(data=st.data(), quarantined=st.booleans())
     def let_go(self, data: st.DataObject, quarantined: bool) -> None:
         if self.holders:
             address = self.holders.pop(data.draw(st.integers(0, len(self.holders) - 1)))
-            self.space.let_go(address, float(self.now) if quarantined else None)
-            if quarantined and address in self.hosts and address not in self.taken:
-                self.quarantine[address] = self.now
+            if quarantined:
+                self.quarantine.add(address, float(self.now))
+                self.released[address] = self.now
+            self.space.let_go(address)
 
     @rule(data=st.data())
     def let_go_of_what_nobody_holds(self, data: st.DataObject) -> None:
         address = self._address(data)
         if address not in self.holders:
-            self.space.let_go(address, float(self.now))
+            self.space.let_go(address)
 
     @rule(data=st.data(), count=st.integers(0, 3))
     def set_others(self, data: st.DataObject, count: int) -> None:
@@ -116,7 +121,6 @@ class AddressesOfASubnet(RuleBasedStateMachine):
         ranges = [self._range(data) for _ in range(data.draw(st.integers(0, 2)))]
         self.operator = {address for first, last in ranges for address in range(first, last + 1)}
         self.space.set_others(dict.fromkeys(self.infrastructure, "somebody"), ranges)
-        self.quarantine = {address: since for address, since in self.quarantine.items() if address not in self.taken}
 
     @rule(data=st.data(), count=st.integers(0, 3))
     def set_pools(self, data: st.DataObject, count: int) -> None:
@@ -127,15 +131,25 @@ class AddressesOfASubnet(RuleBasedStateMachine):
     @rule(seconds=st.integers(0, 5))
     def time_passes(self, seconds: int) -> None:
         self.now += seconds
-        self.space.end_quarantine(self.now - 5)
-        self.quarantine = {a: since for a, since in self.quarantine.items() if since > self.now - 5}
+        for address in self.quarantine.end(self.now - 5):
+            self.space.wake(address)
+        self.released = {a: since for a, since in self.released.items() if since > self.now - 5}
 
     @rule(data=st.data())
     def what_was_released_before_a_restart_is_remembered(self, data: st.DataObject) -> None:
         address = self._address(data)
-        self.space.quarantine(address, float(self.now))
-        if address in self.hosts and address not in self.taken:
-            self.quarantine.setdefault(address, self.now)
+        self.quarantine.add(address, float(self.now))
+        self.released[address] = self.now
+        self.space.rest(address)
+
+    @rule()
+    def it_is_made_anew_from_what_is_known(self) -> None:
+        operator = [(address, address) for address in sorted(self.operator)]
+        self.space = Space(self.network, self.quarantine)
+        for address in self.holders:
+            self.space.hold(address)
+        self.space.set_pools([(address, address) for address in sorted(self.pools)])
+        self.space.set_others(dict.fromkeys(self.infrastructure, "somebody"), operator)
 
     @rule(data=st.data(), count=st.integers(1, 3))
     def choose_within_ranges(self, data: st.DataObject, count: int) -> None:
@@ -160,14 +174,14 @@ class AddressesOfASubnet(RuleBasedStateMachine):
     def _check_choice(self, chosen: int | None, choosable: list[int], *, pooled: bool = False) -> None:
         taken = self.taken
         free = [a for a in choosable if a not in taken and (pooled or a not in self.pools)]
-        rested = [a for a in free if a not in self.quarantine]
+        rested = [a for a in free if a not in self.resting]
         if rested:
             assert chosen == max(rested)
         elif chosen is None:
             assert not free
         else:
             assert chosen in free
-            assert self.quarantine[chosen] == min(self.quarantine[a] for a in free)
+            assert self.released[chosen] == min(self.released[a] for a in free)
 
     @invariant()
     def counts_are_the_sizes_of_the_sets(self) -> None:
@@ -178,11 +192,13 @@ class AddressesOfASubnet(RuleBasedStateMachine):
         assert self.space.used == len(used)
         assert self.space.free == len(self.hosts) - len(used) - len(excluded)
         assert self.space.used + self.space.free + self.space.excluded == self.network.size
-        assert self.space.at_once == len(set(self.hosts) - self.taken - self.quarantine.keys() - self.pools)
+        assert self.space.at_once == len(set(self.hosts) - self.taken - self.resting.keys() - self.pools)
 
     @invariant()
     def each_class_is_known(self) -> None:
-        assert dict(self.space.quarantined) == self.quarantine
+        assert self.space.quarantined == self.resting
+        assert self.space.resting == len(self.resting)
+        assert {a for a in self.hosts[:300] if self.space.is_resting(a)} <= self.resting.keys()
         for address in (a for a in self.infrastructure if a in self.hosts):
             assert self.space.infrastructure_holder(address) == "somebody"
 
@@ -191,7 +207,7 @@ class AddressesOfASubnet(RuleBasedStateMachine):
         """From the bottom up; it knows nothing of quarantine, but that only makes it choose lower."""
         if self.network.bits == 32:
             taken = self.taken
-            free = [a for a in self.choosable if a not in taken | self.quarantine.keys() | self.pools]
+            free = [a for a in self.choosable if a not in taken | self.resting.keys() | self.pools]
             assert self.space.lowest_free(count) == (free[count - 1] if len(free) >= count else None)
 
 
@@ -259,49 +275,63 @@ def test_a_range_beside_the_subnet_has_nothing_to_give() -> None:
     assert space_of("10.0.0.0/24").choose([(parse_v4("10.0.1.1"), parse_v4("10.0.1.9"))]) is None
 
 
+def quarantined(text: str, since: dict[int, float]) -> tuple[Space, Quarantine]:
+    released = Quarantine()
+    for address, at in since.items():
+        released.add(address, at)
+    return Space(cidr(text), released), released
+
+
 def test_one_in_quarantine_is_chosen_before_none_and_the_one_released_first() -> None:
-    space = space_of("10.0.0.0/29")
-    for number, octet in enumerate((4, 2, 6, 3, 5)):
-        space.hold(parse_v4(f"10.0.0.{octet}"))
-        space.let_go(parse_v4(f"10.0.0.{octet}"), 100.0 + number)
+    octets = (4, 2, 6, 3, 5)
+    since = {parse_v4(f"10.0.0.{octet}"): 100.0 + number for number, octet in enumerate(octets)}
+    space, released = quarantined("10.0.0.0/29", since)
     assert space.choose() == parse_v4("10.0.0.4")
     assert space.free == 6
-    space.end_quarantine(101.0)
+    assert all(map(space.wake, released.end(101.0)))
     assert space.choose() == parse_v4("10.0.0.4")
     space.hold(parse_v4("10.0.0.4"))
     assert space.choose() == parse_v4("10.0.0.2")
 
 
 def test_what_eui64_could_make_is_not_chosen_when_it_was_given_and_released_either() -> None:
-    space = space_of("fd00::/64")
     address = parse_v6("fd00::200:ff:fe00:1")
-    space.hold(address)
-    space.let_go(address, 100.0)
-    assert dict(space.quarantined) == {address: 100.0}
+    space, _released = quarantined("fd00::/64", {address: 100.0})
+    assert space.quarantined == {address: 100.0}
     assert space.choose([(address, address)]) is None
 
 
 def test_a_time_in_the_future_counts_as_now_once_the_clock_was_set_back() -> None:
-    space = space_of("10.0.0.0/24")
-    for octet, released in ((4, 9000.0), (5, 100.0), (6, 101.0)):
-        space.quarantine(parse_v4(f"10.0.0.{octet}"), released)
-    assert list(space.quarantined.values()) == [100.0, 101.0, 9000.0]
-    space.end_quarantine(100.0, 102.0)
-    assert dict(space.quarantined) == {parse_v4("10.0.0.6"): 101.0, parse_v4("10.0.0.4"): 102.0}
-    space.end_quarantine(102.0, 104.0)
-    assert not space.quarantined
+    released = Quarantine()
+    for address, since in ((4, 9000.0), (5, 100.0), (6, 101.0)):
+        released.add(address, since)
+    assert [(address, released.since(address)) for address in released] == [(5, 100.0), (6, 101.0), (4, 9000.0)]
+    assert released.end(100.0, 102.0) == [5]
+    assert [(address, released.since(address)) for address in released] == [(6, 101.0), (4, 102.0)]
+    assert released.end(102.0, 104.0) == [6, 4]
+    assert not list(released)
 
 
-def test_an_address_that_somebody_holds_is_in_no_quarantine() -> None:
-    space, address = space_of("10.0.0.0/24"), parse_v4("10.0.0.254")
-    space.hold(address)
-    space.hold(address)
-    space.let_go(address, 100.0)
+def test_an_address_that_somebody_has_meanwhile_rests_on_when_it_is_left() -> None:
+    address = parse_v4("10.0.0.254")
+    space, released = quarantined("10.0.0.0/24", {address: 100.0})
+    for _ in range(2):
+        space.hold(address)
     assert not space.quarantined
-    space.quarantine(address, 100.0)
+    space.let_go(address)
     assert not space.quarantined
-    space.let_go(address, 101.0)
-    assert dict(space.quarantined) == {address: 101.0}
+    space.let_go(address)
+    assert space.quarantined == {address: 100.0}
+    space.set_others({address: "somebody"}, ())
+    assert not space.quarantined
+    space.set_others({}, [(address, address)])
+    assert not space.quarantined
+    space.set_others({}, ())
+    assert space.quarantined == {address: 100.0}
+    space.hold(address)
+    assert [space.wake(each) for each in released.end(100.0)] == [False]
+    space.let_go(address)
+    assert space.choose() == address
 
 
 def test_counts_of_an_ipv6_subnet_are_exact() -> None:

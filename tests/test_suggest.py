@@ -64,13 +64,15 @@ def filled(draw: st.DrawFn) -> tuple[Cloud, str, list[tuple[int, int]]]:
     ids = {AUTO: " ".join(f"{form(first)}..{form(last)}" for first, last in pairs)}
     switch = cloud.switch(subnet="10.0.0.0/24" if is_v4 else None, v6=None if is_v4 else "fd00::/64", ids=ids)
     segment = cloud.segment(switch)
-    space = segment._new_space(4 if is_v4 else 6, cidr(text), None)
+    family = 4 if is_v4 else 6
+    space = segment._new_space(family, cidr(text))
     assert space is not None
     for address in draw(st.lists(addresses, max_size=30)):
         space.hold(address)
     at = 100.0
     for address in draw(st.lists(addresses, max_size=12)):
-        space.quarantine(address, at)
+        segment.released[family].add(address, at)
+        space.rest(address)
         at += 1.0
     if is_v4:
         segment.v4 = space

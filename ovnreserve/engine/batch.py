@@ -50,7 +50,6 @@ class Batch:
         self._world = world
         self._before: list[tuple[str, Resource | None]] = []
         self._withheld: dict[str, frozenset[int]] = {}
-        self._quarantined: list[tuple[str, int, int, float]] = []
         self._switches: dict[str, None] = {}
         self._freed: set[tuple[str, str, int | str]] = set()
         self.held_up: set[Ticket] = set()
@@ -87,8 +86,6 @@ class Batch:
         if plan.resource is not None and plan.result != "unchanged":
             self._keep(plan.resource.name)
             self._keep_switch(plan.resource.home)
-            held = world.quarantined(plan.resource)  # but for what this batch itself released
-            self._quarantined += [(plan.resource.home, *since) for since in held if since[2] != now]
             world.put(plan.resource)
         elif plan.result == "deleted" and plan.born is None:
             self._keep(work.name)
@@ -136,8 +133,6 @@ class Batch:
             segment = self._world.segments.get(switch)
             if segment is not None:  # perhaps one that came meanwhile
                 segment.withhold(frozenset(a for a in withheld if segment.is_ours(a)))
-        for quarantined in self._quarantined:
-            self._world.quarantine(*quarantined)
 
     def undo_released(self) -> None:
         """Put back what was to be gone: whether it is, will be found by comparing."""

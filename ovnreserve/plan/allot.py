@@ -51,7 +51,7 @@ def choose_from(segment: Segment, family: int, pools: Sequence[Pool], wanted: Wa
     resting = None
     for pool in of_family:
         address = space.choose(pool=pool.ranges(family))
-        if address is not None and address not in space.quarantined:
+        if address is not None and not space.is_resting(address):
             return address
         resting = address if resting is None else resting
     if resting is None:

@@ -18,6 +18,7 @@ from ovnreserve.model.runs import Runs
 from ovnreserve.model.topology import Port, Switch
 from ovnreserve.plan.holdings import Claims
 from ovnreserve.plan.pooled import NO_RANGES, Pools
+from ovnreserve.plan.quarantine import Quarantine
 from ovnreserve.plan.space import Space
 
 FEW_PORTS: Final = 1000
@@ -60,6 +61,8 @@ class Segment:
         """The networks of the attached router ports, as they were last looked up."""
         self.claims: Claims | None = None
         self.settled_for: Any = None
+        self.released = {4: Quarantine(), 6: Quarantine()}
+        """What is in quarantine, by family."""
         self._others: tuple[str, Claims] | None = None
         self._claimants: dict[Key, int] = {}
         """How many ports that are in `port_addresses` for an address do not hold it."""
@@ -136,16 +139,16 @@ class Segment:
     def set_networks(self, v4: Cidr | None, v6: Cidr | None) -> None:
         """Take these networks; spaces of a changed network are built anew from the holders."""
         if (self.v4.cidr if self.v4 else None) != v4:
-            self.v4 = self._new_space(4, v4, self.v4)
+            self.v4 = self._new_space(4, v4)
             self._others = None
         if (self.v6.cidr if self.v6 else None) != v6:
-            self.v6 = self._new_space(6, v6, self.v6)
+            self.v6 = self._new_space(6, v6)
             self._others = None
 
-    def _new_space(self, family: int, cidr: Cidr | None, before: Space | None) -> Space | None:
+    def _new_space(self, family: int, cidr: Cidr | None) -> Space | None:
         if cidr is None:
             return None
-        space = Space(cidr)
+        space = Space(cidr, self.released[family])
         for (fam, address), ports in self.port_addresses.items():
             if fam == family:
                 for _ in ports:
@@ -153,8 +156,6 @@ class Segment:
         for fam, address in self.reserved:
             if fam == family:
                 space.hold(address)
-        for address, since in before.quarantined.items() if before else ():
-            space.quarantine(address, since)
         space.set_pools(self.pools.runs(family))
         return space
 
@@ -241,6 +242,28 @@ class Segment:
         if r.v4 is not None:
             (self._withhold if withheld else self._exclude)(r.v4)
 
+    def quarantine(self, family: int, address: int, since: float) -> None:
+        """It was released at that time, whoever has it now."""
+        self.released[family].add(address, since)
+        space = self.space(family)
+        if space is not None:
+            space.rest(address)
+
+    def end_quarantine(self, before: float, now: float) -> bool:
+        """Let addresses be chosen again that were released until that time; were there any? See `Quarantine.end`."""
+        woken = [
+            space.wake(address)
+            for family, released in self.released.items()
+            for space in (self.space(family),)
+            for address in released.end(before, now)
+            if space is not None
+        ]
+        return any(woken)
+
+    @property
+    def has_quarantined(self) -> bool:
+        return any(map(len, self.released.values()))
+
     def remove_reservation(self, r: Reservation, quarantined_at: float | None) -> None:
         self.reservations.discard(r.name)
         if not r.live:
@@ -250,9 +273,11 @@ class Segment:
         for family, address in ((4, r.v4), (6, r.v6)):
             if address is not None:
                 del self.reserved[family, address]
+                if quarantined_at is not None:
+                    self.released[family].add(address, quarantined_at)
                 space = self.space(family)
                 if space is not None:
-                    space.let_go(address, quarantined_at)
+                    space.let_go(address)
         if r.v4 is not None and r.v4 not in self.pools.runs(4):
             if r.v4 in self.withheld:
                 self.withheld.discard(r.v4)

@@ -22,19 +22,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import chain
-from math import inf
 from operator import itemgetter
 from typing import Final
 
 from ovnreserve.model.addresses import Cidr, is_eui64
 from ovnreserve.model.runs import Runs
+from ovnreserve.plan.quarantine import Quarantine
 
 RESERVED_ANYCAST: Final = 128
 """Interface ids at the top of an IPv6 subnet that RFC 2526 keeps for anycast."""
 
 
 class Space:
-    def __init__(self, cidr: Cidr) -> None:
+    """`released` is what is in quarantine on its switch; it is kept by the switch's segment."""
+
+    def __init__(self, cidr: Cidr, released: Quarantine | None = None) -> None:
         self.cidr = cidr
         self.taken = Runs()
         self._first, self._last = cidr.hosts
@@ -43,10 +45,13 @@ class Space:
         self._infrastructure: Mapping[int, str] = {}
         self._operator = Runs()
         self._operator_workload = 0
-        self._quarantine: dict[int, float] = {}
+        self._released = Quarantine() if released is None else released
+        self._resting: set[int] = set()
+        """What of it nobody has."""
         self._pools = Runs()
         self._pooled_taken = 0
         """How many addresses of pools are taken."""
+        self._rest_all()
 
     # ---- holders ---------------------------------------------------------------------------------------------------
 
@@ -60,11 +65,11 @@ class Space:
         self._workload[address] = holders + 1
         if holders or self._take(address):
             return
-        self._quarantine.pop(address, None)
+        self._resting.discard(address)
         self._operator_workload += address in self._operator
 
-    def let_go(self, address: int, quarantined_at: float | None = None) -> None:
-        """One of its holders is gone; with a time, the address is quarantined from then on if that was the last."""
+    def let_go(self, address: int) -> None:
+        """One of its holders is gone."""
         holders = self._workload.get(address, 0)
         if holders > 1:
             self._workload[address] = holders - 1
@@ -74,8 +79,8 @@ class Space:
                 self._operator_workload -= 1
             elif address in self._infrastructure:
                 pass
-            elif quarantined_at is not None:
-                self._rest(address, quarantined_at)
+            elif address in self._released:
+                self._resting.add(address)
             else:
                 self._give_back(address)
 
@@ -113,40 +118,38 @@ class Space:
                 self.taken.add(address)
         self._operator_workload = sum(address in self._operator for address in self._workload)
         self._count_pools()
-        quarantine, self._quarantine = self._quarantine, {}
-        for address, since in quarantine.items():
-            self.quarantine(address, since)
+        self._resting.clear()
+        self._rest_all()
 
-    def quarantine(self, address: int, since: float) -> None:
-        """Keep a free address from being chosen, as one released at that time."""
+    def _rest_all(self) -> None:
+        for address in self._released:
+            self.rest(address)
+
+    def rest(self, address: int) -> None:
+        """An address has come into quarantine."""
         if self._first <= address <= self._last and self._take(address):
-            self._rest(address, since)
+            self._resting.add(address)
 
-    def _rest(self, address: int, since: float) -> None:
-        is_older = bool(self._quarantine) and since < next(reversed(self._quarantine.values()))
-        self._quarantine[address] = since
-        if is_older:  # what was taken back, or the clock was set back
-            self._quarantine = dict(sorted(self._quarantine.items(), key=itemgetter(1)))
-
-    def end_quarantine(self, before: float, now: float = inf) -> bool:
-        """Let addresses go that were released before that time; were there any? The oldest stand first, so this stops
-        early. A time in the future, as there is once the clock was set back, counts as now.
-        """
-        many = len(self._quarantine)
-        if self._quarantine and next(reversed(self._quarantine.values())) > now:
-            self._quarantine = {address: min(since, now) for address, since in self._quarantine.items()}
-        while self._quarantine:
-            address, since = next(iter(self._quarantine.items()))
-            if since > before:
-                break
-            del self._quarantine[address]
-            self._give_back(address)
-        return len(self._quarantine) < many
+    def wake(self, address: int) -> bool:
+        """It is not in quarantine any more; is it free because of that?"""
+        if address not in self._resting:
+            return False
+        self._resting.remove(address)
+        self._give_back(address)
+        return True
 
     @property
-    def quarantined(self) -> Mapping[int, float]:
-        """The addresses in quarantine, each with the time of its release; the oldest first."""
-        return self._quarantine
+    def quarantined(self) -> dict[int, float]:
+        """The free addresses in quarantine, each with the time of its release; the oldest first."""
+        return {address: self._released.since(address) for address in self._released if address in self._resting}
+
+    @property
+    def resting(self) -> int:
+        """How many these are."""
+        return len(self._resting)
+
+    def is_resting(self, address: int) -> bool:
+        return address in self._resting
 
     def infrastructure_holder(self, address: int) -> str | None:
         return self._infrastructure.get(address)
@@ -187,7 +190,7 @@ class Space:
             self.taken.gaps_down(first, last) for first, last in reversed(list(windows))
         )
         if rested:
-            resting = ((address, address) for address in self._quarantine if address in windows)
+            resting = ((address, address) for address in self._resting if address in windows)
             gaps = reversed(list(Runs([*gaps, *resting])))
         for first, last in chain.from_iterable(self._pools.gaps_down(first, last) for first, last in gaps):
             yield from ((first, last),) if self.cidr.bits == 32 else without_eui64(first, last)
@@ -203,9 +206,10 @@ class Space:
         return [(max(first, lowest), min(last, highest)) for first, last in pool or ranges] or [self._window]
 
     def _rested(self, windows: list[tuple[int, int]], *, pooled: bool) -> Iterator[int]:
-        for address in self._quarantine:  # the oldest stand first
+        for address in self._released:  # the oldest stand first
             if (
-                any(first <= address <= last for first, last in windows)
+                address in self._resting
+                and any(first <= address <= last for first, last in windows)
                 and (self.cidr.bits == 32 or not is_eui64(address))
                 and (pooled or address not in self._pools)
             ):
@@ -241,7 +245,7 @@ class Space:
     @property
     def free(self) -> int:
         """How many addresses nobody holds or excludes, and no pool has; those in quarantine are free."""
-        return self.cidr.size - self.taken.count() + len(self._quarantine) - self._pooled_free
+        return self.cidr.size - self.taken.count() + len(self._resting) - self._pooled_free
 
     @property
     def at_once(self) -> int:
@@ -250,7 +254,7 @@ class Space:
 
     @property
     def _pooled_free(self) -> int:
-        resting = sum(address in self._pools for address in self._quarantine) if self._pools else 0
+        resting = sum(address in self._pools for address in self._resting) if self._pools else 0
         return self._pools.count() - self._pooled_taken + resting
 
     def count_free(self, ranges: Iterable[tuple[int, int]]) -> tuple[int, int]:
@@ -260,7 +264,7 @@ class Space:
         clipped = ((max(first, self._first), min(last, self._last)) for first, last in ranges)
         within = Runs(run for run in clipped if run[0] <= run[1])
         used = sum(self.taken.count_in(first, last) for first, last in within)
-        used -= sum(address in within for address in self._quarantine) if within else 0
+        used -= sum(address in within for address in self._resting) if within else 0
         return used, within.count() - used
 
     @property

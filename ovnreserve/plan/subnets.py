@@ -39,8 +39,8 @@ def describe_subnet(world: World, segment: Segment, conditions: tuple[Condition,
         counts=counts,
         conditions=conditions,
         quarantined=(
-            len(segment.v4.quarantined) if segment.v4 is not None else 0,
-            len(segment.v6.quarantined) if segment.v6 is not None else 0,
+            segment.v4.resting if segment.v4 is not None else 0,
+            segment.v6.resting if segment.v6 is not None else 0,
         ),
     )
 

@@ -81,7 +81,7 @@ def _one_by_one(space: Space, ranges: _Runs, count: int) -> Iterator[tuple[int, 
 
 def _one_run(space: Space, ranges: _Runs, count: int) -> _Runs:
     longest: tuple[int, int] | None = None
-    for rested in (False, True) if space.quarantined else (False,):
+    for rested in (False, True) if space.resting else (False,):
         for first, last in space.choosable(ranges, rested=rested):
             if last - first + 1 >= count:
                 return [(last - count + 1, last)]
@@ -122,7 +122,7 @@ def _reasons(world: World, segment: Segment, space: Space, address: int, quarant
     ranges = _auto_ranges(segment, space)
     if ranges and not any(first <= address <= last for first, last in ranges):
         yield f"outside of external_ids:{AUTO_RANGE} ({segment.switch.auto})"
-    if address in space.quarantined:
+    if space.is_resting(address):
         yield f"in quarantine until {timestamp(space.quarantined[address] + quarantine)}"
 
 

@@ -443,7 +443,6 @@ class World:
         segment = self.segments.get(r.switch)
         if segment is not None:
             if quarantined_at is not None:
-                self.settled(segment)
                 self._quarantines.add(r.switch)
             segment.remove_reservation(r, quarantined_at)
 
@@ -452,25 +451,11 @@ class World:
         """The switches that may have addresses in quarantine."""
         return self._quarantines
 
-    def quarantined(self, r: Resource) -> list[tuple[int, int, float]]:
-        """(family, address, since) of the reservation's addresses that are in quarantine."""
-        if not isinstance(r, Reservation):
-            return []
-        segment = self.segments.get(r.switch)
-        found = []
-        for family, address in ((4, r.v4), (6, r.v6)):
-            space = segment.space(family) if segment is not None else None
-            since = space.quarantined.get(address) if space is not None and address is not None else None
-            if address is not None and since is not None:
-                found.append((family, address, since))
-        return found
-
     def quarantine(self, switch: str, family: int, address: int, since: float) -> None:
         """An address was released at that time, before this world was made or changed."""
         segment = self.segments.get(switch)
-        space = self.settled(segment).space(family) if segment is not None else None
-        if space is not None:
-            space.quarantine(address, since)
+        if segment is not None:
+            segment.quarantine(family, address, since)
             self._quarantines.add(switch)
 
     def end_quarantine(self, before: float, now: float = inf) -> set[str]:
@@ -480,11 +465,9 @@ class World:
         ended: set[str] = set()
         for switch in list(self._quarantines):
             segment = self.segments.get(switch)
-            spaces = list(segment.spaces) if segment is not None else []
-            for space in spaces:
-                if space.end_quarantine(before, now):
-                    ended.add(switch)
-            if not any(space.quarantined for space in spaces):
+            if segment is not None and segment.end_quarantine(before, now):
+                ended.add(switch)
+            if segment is None or not segment.has_quarantined:
                 self._quarantines.discard(switch)
         return ended
 
