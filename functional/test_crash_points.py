@@ -98,6 +98,12 @@ class Stage(Site):
         with contextlib.suppress(CommandError):
             assert not self.apply(document).status
 
+    def unreserve(self) -> None:
+        """Nobody was told of it: it may be done, or not."""
+        patch = {"metadata": {"labels": {"ovn.kubernetes.io/ip_reserved": "false"}}}
+        with contextlib.suppress(CommandError):
+            self.client.patch(f"/apis/kubeovn.io/v1/ips/{NAME}", patch)
+
     def delete_set(self) -> None:
         item = {"kind": "StatefulSet", "metadata": {"name": "pod"}}
         with contextlib.suppress(CommandError):
@@ -490,6 +496,29 @@ def test_died_there_it_is_as_if_the_step_had_happened_or_had_not(stage: Stage, n
     if scenario.act is not make_the_switch_anew:
         stage.nb("--wait=sb", "sync")
         assert stage.dynamic_addresses("bystander") == theirs
+
+
+@pytest.mark.parametrize("name", ["let go of an IP without a port"])
+@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize("point", [Point.INTENDED, Point.SENT, Point.COMMITTED])
+def test_a_port_that_comes_before_the_restart_outlives_its_ip_s_being_let_go(
+    stage: Stage, point: Point, asked: bool
+) -> None:
+    """Whether its set has shrunk or a label says so: nobody has asked for the deletion of a port."""
+    (Stage.have if asked else retained_without_a_port)(stage)
+    stage.order.write_text(f"{point}: UpdateRecord, Barrier")
+    stage.client.close()
+    stage.unreserve() if asked else stage.scale(1)
+    wait_until(lambda: not stage.daemon.alive, what="it is dead")
+    addresses = "0a:00:00:00:00:77 10.16.0.77"
+    stage.port(stage.net, addresses, name=NAME)
+    stage.client.close()
+    stage.daemon.start()
+    active(stage)
+    wait_until(lambda: not under_way(stage), 20, what="all settled")
+    if not asked:
+        wait_until(lambda: not stage.records(), 20, what="let go")
+    assert stage.addresses(NAME) == {addresses}
 
 
 @pytest.mark.parametrize("name", ["give an IP back to its port"])

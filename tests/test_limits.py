@@ -94,7 +94,7 @@ def test_who_does_not_go_on_with_a_large_body_is_told(connect: Callable[[], sock
     assert status["message"] == f"the body did not go on within {STALLED:g} s; nothing was changed"
 
 
-def test_one_body_too_large_is_refused_and_gives_back_what_it_had(connect: Callable[[], socket.socket]) -> None:
+def test_one_body_too_large_is_refused_and_is_let_go_what_it_had(connect: Callable[[], socket.socket]) -> None:
     for _ in range(3):  # more than all bodies together may have
         client = connect()
         client.sendall(request("POST", f"content-length: {MAX_BODY + MIB}"))
@@ -126,7 +126,7 @@ def test_while_a_long_list_is_made_the_others_have_their_turns(count: int) -> No
     assert turns >= count // 250
 
 
-def test_bodies_have_so_many_bytes_together_and_a_request_gives_back_its_share() -> None:
+def test_bodies_have_so_many_bytes_together_and_a_request_is_let_go_its_share() -> None:
     bodies = Bodies(10)
     with bodies.share() as first:
         first.grow(6)

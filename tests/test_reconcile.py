@@ -373,7 +373,7 @@ def test_of_two_versions_the_one_that_the_other_side_has_known_gives_way() -> No
 @pytest.mark.parametrize("relation", ALL)
 def test_what_was_being_given_back_was_or_was_not_and_is_never_released(relation: Relation) -> None:
     giving = r(RELEASING, deleted=None, blocked={})
-    assert giving.gives_back
+    assert giving.is_let_go
     assert verdicts(giving, None, relation) == NOTHING._replace(drops=[giving])
     assert verdicts(giving, r(HELD), relation) == NOTHING._replace(puts=[r(HELD)]), "its port is not deleted"
     deleted = r(RELEASING)

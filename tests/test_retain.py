@@ -205,8 +205,10 @@ def test_once_nobody_retains_it_an_ip_without_a_port_is_released() -> None:
     site = Site({**SET, "replicas": 0})
     r = site.cloud.reserve(site.switch, "web-0.default", pod_type=STATEFUL_SET, reserved=False)
     plan = site.plan()
-    assert plan.resource == r.with_(state=State.RELEASING, deleted=NOW + 60, resource_version=77)
-    assert [type(step) for step in plan.steps] == [UpdateRecord, Barrier]
+    leaving = r.with_(state=State.RELEASING, resource_version=77)
+    assert plan.resource == leaving
+    assert leaving.is_let_go, "so says the ledger: should the record still say otherwise, nothing has become of it"
+    assert plan.steps == (UpdateRecord(leaving.with_(deleted=NOW + 60)), Barrier())
     assert [event.reason for event in plan.events] == ["LetGo", "Releasing"]
 
 
@@ -216,7 +218,7 @@ def test_once_nobody_retains_it_an_ip_is_given_back_to_the_port_that_has_it() ->
     site.cloud.port(site.switch, "web-0.default", r.port_addresses)
     plan = site.plan()
     giving = r.with_(state=State.RELEASING, resource_version=77)
-    assert giving.gives_back, "the ledger says so first"
+    assert giving.is_let_go, "the ledger says so first"
     assert (plan.resource, plan.steps) == (giving, (DropRecord(giving),)), "the port is left as it is"
     assert plan.ends
 

@@ -160,7 +160,7 @@ def _journal(verdicts: Verdicts, before: dict[str, Resource], standing: Standing
     for r in verdicts.puts:
         known = before.get(r.name)
         is_known = known is not None and known.uid == r.uid
-        if is_known and isinstance(known, Reservation) and known.gives_back and r.state is State.HELD:
+        if is_known and isinstance(known, Reservation) and known.is_let_go and r.state is State.HELD:
             continue  # nothing has become of it
         if known is None or not is_known or known.state is not r.state:
             lines.append(entry(_found(r, is_known=is_known), r, now))
@@ -169,8 +169,8 @@ def _journal(verdicts: Verdicts, before: dict[str, Resource], standing: Standing
 
 def _gone(r: Resource) -> Event:
     """Only what was seen on its way out is known to be released, should its record ever turn up again."""
-    if isinstance(r, Reservation) and r.gives_back:
-        return Event("Normal", "GivenBack", r.name, f"found given back to its port: {r.what}")
+    if isinstance(r, Reservation) and r.is_let_go:
+        return Event("Normal", "GivenBack", r.name, f"found let go, its port's again if there is one: {r.what}")
     if r.state is State.RELEASING:
         return Event("Normal", "Released", r.name, f"found released: {r.what}")
     return Event("Normal", "ReleasedElsewhere", r.name, _RELEASED_ELSEWHERE.format(r.what))

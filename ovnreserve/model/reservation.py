@@ -56,9 +56,9 @@ class Reservation(Resource, frozen=True, kw_only=True):
         return [(self.switch, kind, what) for kind, what in held if what is not None]
 
     @property
-    def gives_back(self) -> bool:
-        """Is it on its way back to its port, without anybody having deleted it? Only the ledger says so, until the
-        transaction that takes the record away has been seen in the database.
+    def is_let_go(self) -> bool:
+        """Is it on its way back to its port, or out, without anybody having deleted it? Only the ledger says so, until
+        the transaction that does it has been seen in the database: before that nothing has become of it.
         """
         return self.state is State.RELEASING and self.deleted is None
 

@@ -16,7 +16,7 @@ seen to have: it was written down before the database was asked, and nobody was 
     releasing       releasing     finished                   the same
     releasing       held, failed  as intent: superseded; does the release not know the record: followed, as
                                   an owner is that was deleted and applied again; else released again
-    giving back     any           followed: nobody was told of it, and who wants it asks or decides again
+    let go          any           followed: nobody was told of it, and who wants it asks or decides again
     held, failed    releasing     followed, unless it does not know the ledger's: written again
     any             another uid   `_keeps_name`: one takes the name, the other is removed or superseded
     none            any           followed; but removed where the journal says that it is released, unless the
@@ -195,7 +195,7 @@ def _compare(
         verdicts.puts.append(r)
     superseded = sides.others_worked and sides.is_intent(r) and r.state is not State.INTENDED
     match r.state, record.state:
-        case State.RELEASING, _ if isinstance(r, Reservation) and r.gives_back:
+        case State.RELEASING, _ if isinstance(r, Reservation) and r.is_let_go:
             _follow(verdicts, record)
         case State.RELEASING, State.RELEASING:
             verdicts.finish.append(r.name)

@@ -80,11 +80,16 @@ def identity_of(r: Reservation) -> Identity:
 
 def plan_let_go(world: World, r: Reservation, context: Context, why: str) -> Plan:
     """Give the IP back to its port, whose it is from then on as if nothing had been reserved; release it if there is
-    none, or nothing to give back since it had failed.
+    none, or nothing to give back since it had failed. Nobody has asked for its deletion, which would be that of a port
+    that comes meanwhile.
     """
     if not r.live or own_port(world, r) is None:
         plan = plan_release(world, r, context)
-        return plan._replace(events=(Event("Normal", "LetGo", r.name, why), *plan.events))
+        leaving = plan.resource
+        return plan._replace(
+            resource=leaving.with_(deleted=None) if leaving is not None else None,
+            events=(Event("Normal", "LetGo", r.name, why), *plan.events),
+        )
     verdict = judge(world, r)
     uses_it = verdict.status or verdict.addresses is not None
     what = "is its port's again" if uses_it else "is free, for its port does not use it"
