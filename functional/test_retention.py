@@ -129,6 +129,37 @@ def test_the_port_recreated_gets_the_same_address_and_mac(here: Site) -> None:
     wait_until(lambda: here.addresses("web-0.default") == {f"{mac} {address}"}, what="bound again")
 
 
+def fail(site: Site, *names: str) -> str:
+    """Have the IPs of these pods fail: their switch is made anew, with a network that they do not fit; the switch."""
+    switch = site.switch()
+    tell(site, "StatefulSet", "web", replicas=3)
+    for octet, name in enumerate(names, 200):
+        grow(site, switch, name, f"0a:00:00:00:00:{octet:x} 10.16.0.{octet}")
+        retained(site, name)
+    anew = ("ls-add", switch, "--", "set", "logical_switch", switch, "other_config:subnet=10.16.0.0/25")
+    site.nb("ls-del", switch, "--", *anew)
+    for name in names:
+        wait_until(lambda name=name: site.ip(f"{name}.default")["status"]["phase"] == "Failed", what=f"{name} fails")
+    return switch
+
+
+def test_one_that_has_failed_makes_room_for_what_its_port_has_now(here: Site) -> None:
+    switch = fail(here, "web-0")
+    address = grow(here, switch, "web-0")
+    wait_until(lambda: here.ip("web-0.default")["spec"]["v4IpAddress"] == address, what="what the port has is shown")
+    assert retained(here, "web-0")["spec"]["v4IpAddress"] == address
+    assert here.exclude_ips(switch) == address
+
+
+def test_one_that_has_failed_goes_with_its_owner(here: Site) -> None:
+    fail(here, "web-0", "web-1")
+    tell(here, "StatefulSet", "web", replicas=1)
+    gone(here, "web-1")
+    tell(here, "StatefulSet", "web", verb="delete")
+    gone(here, "web-0")
+    wait_until(lambda: not here.nb("--bare", "find", "dns", "external_ids:ovnreserve/kind=owner"), what="forgotten")
+
+
 def test_scaled_down_its_ips_are_released_and_scaled_up_they_are_new(here: Site) -> None:
     switch = here.switch()
     tell(here, "StatefulSet", "web", replicas=3)

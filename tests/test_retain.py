@@ -194,7 +194,7 @@ def test_what_is_reserved_by_label_is_left_alone_whatever_its_owner_says() -> No
     assert site.plan() == Plan("unchanged")
 
 
-@pytest.mark.parametrize("state", [State.INTENDED, State.RELEASING, State.FAILED])
+@pytest.mark.parametrize("state", [State.INTENDED, State.RELEASING])
 def test_only_what_is_held_is_let_go(state: State) -> None:
     site = Site({**SET, **GONE})
     site.cloud.reserve(site.switch, "web-0.default", pod_type=STATEFUL_SET, reserved=False, state=state)

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from ovnreserve.model.errors import FieldError, Invalid, Refused
 from ovnreserve.model.ip import LABEL_RESERVED, OUR_LABELS
+from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import State
 from ovnreserve.model.topology import Port
 from ovnreserve.plan.born import Born, addresses_of, born
@@ -26,9 +27,22 @@ def wants_retaining(world: World, name: str) -> bool:
     """Is there something for `plan_retain` to do about the IP of that name? O(1)."""
     r = world.reservations.get(name)
     if r is not None:
-        return not r.reserved and r.state is State.HELD and retainer(world, identity_of(r)) is None
+        return _no_longer(world, r) is not None
     port = world.port(name)
     return port is not None and _may_be_retained(port) and retainer(world, world.identity(port)) is not None
+
+
+def _no_longer(world: World, r: Reservation) -> str | None:
+    """Why it is retained no more, if so. One that has failed holds nothing: it would only hide what its port has."""
+    if r.reserved or r.state not in (State.HELD, State.FAILED):
+        return None
+    keeper, why = rule(world, identity_of(r))
+    if not keeper:
+        return why
+    port = world.port(r.name)
+    if r.state is State.FAILED and port is not None and _may_be_retained(port):
+        return "it had failed, and its port has addresses"
+    return None
 
 
 def _may_be_retained(port: Port) -> bool:
@@ -40,9 +54,8 @@ def plan_retain(world: World, name: str, context: Context) -> Plan:
     """Make the IP of a port outlive it, or let go of what nobody retains any more. Raises Defer."""
     r = world.reservations.get(name)
     if r is not None:
-        keeper, why = rule(world, identity_of(r))
-        kept = r.reserved or r.state is not State.HELD or keeper
-        return Plan("unchanged") if kept else plan_let_go(world, r, context, why)
+        why = _no_longer(world, r)
+        return Plan("unchanged") if why is None else plan_let_go(world, r, context, why)
     port = world.port(name)
     if port is None or not _may_be_retained(port):
         return Plan("unchanged")
@@ -50,12 +63,12 @@ def plan_retain(world: World, name: str, context: Context) -> Plan:
     found = retainer(world, who)
     if found is None:
         return Plan("unchanged")
-    pod_type, why = found
+    pod_type, keeper = found
     try:
         plan = plan_adopt(world, port, who._replace(pod_type=pod_type), context, reserved=False)
     except Refused as refused:
         return Plan("unchanged", None, (), (Event("Warning", "NotRetained", name, refused.message),))
-    return plan._replace(events=(Event("Normal", "Retained", name, f"kept by {why}"), *plan.events))
+    return plan._replace(events=(Event("Normal", "Retained", name, f"kept by {keeper}"), *plan.events))
 
 
 def plan_label(world: World, patch: Patch, context: Context, shown: Born | None = None) -> Plan:
