@@ -92,6 +92,27 @@ def test_an_ip_is_created_with_its_port_and_deleted_with_it(site: Site, family: 
     assert (len(site.ours()), site.ips()) == (ours, [])
 
 
+@pytest.mark.parametrize(
+    ("addresses", "shown"),
+    [
+        (f"{MAC} fe80::1 fd00:16::61", "fd00:16::61"),
+        (f"{MAC} 10.99.9.9 10.16.0.60", "10.16.0.60"),
+        (f"{MAC} 10.16.0.63 fe80::3", "10.16.0.63"),
+        ([f"{MAC} 10.99.9.9", f"{MAC} 10.16.0.63 fd00:1::3"], "10.16.0.63"),
+    ],
+)
+def test_of_a_port_that_has_addresses_outside_too_the_first_on_the_subnet_is_shown_and_can_be_reserved(
+    site: Site, addresses: str | list[str], shown: str
+) -> None:
+    switch = site.switch(NETWORK, PREFIX)
+    site.port(switch, addresses, name="web-0.shop")
+    assert appears(site, "web-0.shop")["spec"]["ipAddress"] == shown
+    patch = {"metadata": {"labels": {"ovn.kubernetes.io/ip_reserved": "true"}}}
+    assert site.client.patch("/apis/kubeovn.io/v1/ips/web-0.shop", patch)["spec"]["ipAddress"] == shown
+    wait_until(lambda: site.condition("web-0.shop", "Bound")["status"] == "True", what="bound")
+    assert site.addresses("web-0.shop") == set([addresses] if isinstance(addresses, str) else addresses)
+
+
 def test_it_is_of_the_same_shape_as_a_reserved_one(site: Site) -> None:
     switch = site.switch()
     reserved = site.reserve(switch).ip

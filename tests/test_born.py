@@ -17,7 +17,8 @@ from ovnreserve.engine.work import Work
 from ovnreserve.model.errors import Conflict, NotFound, Refused
 from ovnreserve.model.steps import DeletePort
 from ovnreserve.model.topology import port_of
-from ovnreserve.plan.born import Born, addresses_of, born
+from ovnreserve.plan.bind import judge
+from ovnreserve.plan.born import ANY, Born, addresses_of, born
 from ovnreserve.plan.outcome import Event
 from ovnreserve.plan.release import plan_delete_port
 from ovnreserve.plan.reserve import plan_create
@@ -117,8 +118,8 @@ def test_a_port_of_no_switch_is_none(cloud: Cloud) -> None:
 
 addresses = st.lists(
     st.sampled_from([
-        f"{MAC} 10.0.0.5", f"{MAC} 10.0.0.6 fd00::6", f"{OTHER} 10.0.0.7", f"{OTHER} fd00::7", f"{MAC} fd00::8",
-        MAC, "unknown", "dynamic", f"{MAC} dynamic",
+        f"{MAC} 10.0.0.5", f"{MAC} 10.0.0.6 fd00::6", f"{MAC} fe80::1 fd00::9", f"{MAC} 10.9.9.9", f"{MAC} fd00::8",
+        f"{OTHER} 10.0.0.7", f"{OTHER} fd00::7", MAC, "unknown", "dynamic", f"{MAC} dynamic",
     ]), max_size=3, unique=True,
 )  # fmt: skip
 
@@ -138,12 +139,14 @@ def test_reserving_the_name_of_a_port_reserves_the_addresses_that_were_shown(
     assert r is not None
     if shown is not None:
         assert (r.mac, r.v4, r.v6) == (shown.mac, shown.v4, shown.v6)
+        cloud.world.put(r)
+        assert judge(cloud.world, r).status or any("dynamic" in element for element in elements)
 
 
 @given(st.text(max_size=40), st.lists(st.text(alphabet="0123456789abf:. dynamicunkow/", max_size=40), max_size=4))
 def test_whatever_stands_in_a_port_it_has_addresses_or_none(assigned: str, elements: list[str]) -> None:
     port = port_of("uuid", port_row(elements, assigned), "switch")
-    found = addresses_of(port)
+    found = addresses_of(port, ANY)
     assert found is None or (found.mac and (found.v4 is not None or found.v6 is not None))
 
 

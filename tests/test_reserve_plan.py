@@ -390,7 +390,7 @@ def test_of_a_port_with_more_addresses_the_first_of_each_family_are_reserved_wit
     assert plan.resource is not None
     assert plan.resource.addresses == ("10.0.0.7", "fd00::9")
     assert len(plan.warnings) == 1
-    assert "only the first of each family is reserved" in plan.warnings[0]
+    assert "only the first of each family on the subnet is reserved" in plan.warnings[0]
 
 
 @pytest.mark.parametrize("addresses", [[], [MAC], ["dynamic"], [f"{MAC} dynamic"], ["dynamic", "unknown"]])

@@ -13,7 +13,7 @@ from ovnreserve.model.ip import LABEL_RESERVED, OUR_LABELS
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import State
 from ovnreserve.model.topology import Port
-from ovnreserve.plan.born import Born, addresses_of, born
+from ovnreserve.plan.born import ANY, Born, addresses_of, born
 from ovnreserve.plan.outcome import Context, Event, Plan
 from ovnreserve.plan.patch import Patch, check_version, merged
 from ovnreserve.plan.release import not_a_workload
@@ -47,7 +47,7 @@ def _no_longer(world: World, r: Reservation) -> str | None:
 
 def _may_be_retained(port: Port) -> bool:
     """Is it a workload's, with an address that it has already? Nothing is chosen for one that has none."""
-    return port.switch is not None and not port.type and addresses_of(port) is not None
+    return port.switch is not None and not port.type and addresses_of(port, ANY) is not None
 
 
 def plan_retain(world: World, name: str, context: Context) -> Plan:

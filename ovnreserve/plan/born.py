@@ -6,21 +6,28 @@ and has it, unless something is reserved under that name. Its label `ip_reserved
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
-from ovnreserve.model.addresses import format_v4, format_v6
+from ovnreserve.model.addresses import Cidr, format_v4, format_v6
 from ovnreserve.model.documents import Condition, timestamp
 from ovnreserve.model.ip import IP, Metadata, Spec, Status, our_labels
 from ovnreserve.model.topology import Element, Port
 from ovnreserve.plan.identity import identity
 from ovnreserve.plan.world import World
 
+Networks = tuple[Cidr | None, Cidr | None]
+"""Of a subnet: the IPv4 and the IPv6 one."""
+ANY: Final[Networks] = (None, None)
+
 
 class Addresses(NamedTuple):
-    """What a port has: its MAC and the first address of each family. `elements` are all that name one of them."""
+    """What a port has: its MAC and the first address of each family that is on the subnet, or, where none is, the first
+    of all. `elements` are all that name an address.
+    """
 
     mac: str
     v4: int | None
@@ -28,7 +35,7 @@ class Addresses(NamedTuple):
     elements: list[Element]
 
 
-def addresses_of(port: Port) -> Addresses | None:
+def addresses_of(port: Port, networks: Networks) -> Addresses | None:
     """None if the port has no address, or none yet."""
     is_dynamic = False
     has: list[Element] = []
@@ -45,14 +52,22 @@ def addresses_of(port: Port) -> Addresses | None:
             has.insert(0, assigned)
     if not has:
         return None
-    _text, _dynamic, mac, v4, v6 = has[0]
+    first = next((e for e in has if _on(networks[0], e.v4) or _on(networks[1], e.v6)), has[0])
+    mac, v4, v6 = first.mac, first.v4, first.v6
     assert mac is not None  # noqa: S101 - only such were taken
     if len(has) > 1 and not is_dynamic:
         # What a static port has may be spread over several elements; what a dynamic one was given is one of them.
-        same = [e for e in has if e.mac == mac]
-        v4 = next((e.v4 for e in same if e.v4), ())
-        v6 = next((e.v6 for e in same if e.v6), ())
-    return Addresses(mac, v4[0] if v4 else None, v6[0] if v6 else None, has)
+        v4 = tuple(a for e in has if e.mac == mac for a in e.v4)
+        v6 = tuple(a for e in has if e.mac == mac for a in e.v6)
+    on4, on6 = _on(networks[0], v4), _on(networks[1], v6)
+    if not on4 and not on6:
+        on4, on6 = v4[:1], v6[:1]
+    return Addresses(mac, on4[0] if on4 else None, on6[0] if on6 else None, has)
+
+
+def _on(network: Cidr | None, addresses: Sequence[int]) -> Sequence[int]:
+    """Those of a network."""
+    return () if network is None else [address for address in addresses if address in network]
 
 
 class Born(msgspec.Struct, frozen=True, gc=False):
@@ -92,11 +107,11 @@ def born(world: World, port: Port, before: Born | None = None, now: float = 0.0,
     segment = world.segments.get(port.switch or "")
     if segment is None or port.type == "router":
         return None
-    has = addresses_of(port)
+    network4, network6 = networks = segment.own_or_routed
+    has = addresses_of(port, networks)
     if has is None:
         return None
     mac, v4, v6, _elements = has
-    network4, network6 = segment.own_or_routed
     if v4 is not None and (network4 is None or v4 not in network4):
         v4 = None
     if v6 is not None and (network6 is None or v6 not in network6):

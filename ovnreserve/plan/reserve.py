@@ -279,13 +279,14 @@ def _adopt(
     contradicts = contradiction(port, wanted.pod_name, wanted.namespace, wanted.pod_type)
     if contradicts:
         raise Conflict.over(wanted.name, "metadata.name", f"logical switch port {port.name} has {contradicts}")
-    has = addresses_of(port)
+    has = addresses_of(port, segment.networks)
     if has is None:
         return _give(world, segment, port, wanted, pools, context, warnings)
     mac, v4, v6, elements = has
     text = ", ".join(e.text for e in elements)
     if len({a for e in elements for a in e.v4} - {v4}) + len({a for e in elements for a in e.v6} - {v6}):
-        warnings.append(f'port {port.name} has more addresses ("{text}"): only the first of each family is reserved')
+        only = "only the first of each family on the subnet is reserved"
+        warnings.append(f'port {port.name} has more addresses ("{text}"): {only}')
     own = {"v4IpAddress": v4, "v6IpAddress": v6, "macAddress": mac}
     asked = {"v4IpAddress": wanted.v4, "v6IpAddress": wanted.v6, "macAddress": wanted.mac}
     for field, value in asked.items():
