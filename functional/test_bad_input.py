@@ -300,6 +300,21 @@ def test_a_wrong_type_in_any_field_is_refused_or_means_nothing(site: Site) -> No
         assert one(site, request("POST", BULK, bulk)).code == 400
 
 
+@pytest.mark.parametrize("body", [[], 5, True, [{}], "text"], ids=ascii)
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{IPS}/x.default",
+        "/apis/kubeovn.io/v1/ippools/x",
+        "/apis/apps/v1/namespaces/default/statefulsets/x",
+        "/apis/apps/v1/namespaces/default/statefulsets/x/scale",
+        "/apis/kubevirt.io/v1/namespaces/default/virtualmachines/x",
+    ],
+)
+def test_a_patch_that_is_no_object_is_a_bad_request(site: Site, path: str, body: Any) -> None:
+    assert one(site, request("PATCH", path, body, media="application/merge-patch+json")).code == 400
+
+
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_names_follow_rfc_1123_and_no_other_text_gets_further_than_its_refusal(site: Site, text: str) -> None:
     switch = site.switch()

@@ -629,6 +629,7 @@ def test_a_database_restored_from_yesterdays_file_loses_nothing_acknowledged(own
     assert own.addresses(bound_since.name) == {bound_since.addresses}
     assert own.reserve(switch, wait="sb").result == "created"
     stores_agree(own, switch, " 10.16.0.5")
+    wait_until(lambda: own.command("verify").code == 0, what="the ledger row, too, says what the ledger does")
 
 
 # ---- no NB_Global row ----------------------------------------------------------------------------------------------

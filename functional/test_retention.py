@@ -151,6 +151,12 @@ def test_one_that_has_failed_makes_room_for_what_its_port_has_now(here: Site) ->
     assert here.exclude_ips(switch) == address
 
 
+def test_one_that_has_failed_is_deleted_as_any_other(here: Site) -> None:
+    fail(here, "web-0")
+    assert here.command("delete", "ip", "web-0.default") == (0, 'ip.kubeovn.io "web-0.default" deleted\n', "")
+    assert not kept(here, "web-0")
+
+
 def test_one_that_has_failed_goes_with_its_owner(here: Site) -> None:
     fail(here, "web-0", "web-1")
     tell(here, "StatefulSet", "web", replicas=1)

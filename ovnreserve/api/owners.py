@@ -103,8 +103,8 @@ class Owners:
     async def _patch(self, request: HttpRequest, *, scale: bool = False) -> Response:
         title = request.path_params["name"]
         patch = await merge_patch(request)
-        replicas, start = read_scale(patch, title)
         labels, annotations, version = read_metadata(patch, title, self._kind)
+        replicas, start = read_scale(patch, title)
         if self._kind != STATEFUL_SET:
             replicas = start = None
         change = Scale(self._name(request), replicas, start, labels, annotations, version)

@@ -76,7 +76,9 @@ def _delete(documents: list[tuple[str, Document]], options: Options, client: Cli
                 doing = f'error when deleting "{printable(source)}": ' if source else ""
                 report.complain(status_text(status, doing, alone=alone))
             continue
-        gone = result.get("object") or document
+        gone = result.get("object") or {}
+        if gone.get("kind") in (None, "Status"):  # nothing is left of it to be shown
+            gone = document
         name = str(resources.metadata(gone).get("name") or "")
         report.say(f'{printable(resources.full_kind(gone))} "{printable(name)}" deleted')
         kind = resources.BY_KIND.get(str(gone.get("kind")))

@@ -142,6 +142,7 @@ class States:
         verdicts, names = compared
         self._note_intents(verdicts)
         self._tasks.follow(verdicts)
+        self._was_catching_up = self._tasks.is_catching_up
         if self._ledger.is_complete and self._ledger.published != self._ledger.vector:
             self._tasks.publish_revision()
         self._publisher.changed(names | self._world.homeless())
