@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sites import NETWORK, PREFIX, Site
+from stores import active
 from support import wait_until
 
 from ovnreserve.sandbox import Daemon, Servers
@@ -383,6 +384,25 @@ def test_a_port_that_somebody_enables_again_is_left_alone(blocking: Site) -> Non
     assert enabled(blocking) is True
     reasons = [reason for _kind, _type, reason, _message in events(blocking, answer.name)]
     assert (reasons.count("SquatterBlocked"), reasons.count("SquatterLeftAlone")) == (1, 1)
+
+
+@pytest.mark.parametrize("meanwhile", ["works", "is down"])
+def test_who_moved_when_the_switch_went_is_unblocked(blocking: Site, meanwhile: str) -> None:
+    switch, answer = reserve(blocking)
+    other = blocking.switch("10.17.0.0/24")
+    blocking.port(switch, f"{OTHER_MAC} {answer.v4}", name=SQUATTER)
+    blocked(blocking, answer, switch)
+    if meanwhile == "is down":
+        blocking.daemon.stop()
+        blocking.client.close()
+    uuid = blocking.row("Logical_Switch_Port", SQUATTER)["_uuid"]
+    moved = ("remove", "logical_switch", switch, "ports", uuid, "--", "add", "logical_switch", other, "ports", uuid)
+    addresses = ("lsp-set-addresses", SQUATTER, f"{OTHER_MAC} 10.17.0.9")
+    blocking.nb(*moved, "--", *addresses, "--", "ls-del", switch)
+    if meanwhile == "is down":
+        blocking.daemon.start()
+        active(blocking)
+    wait_until(lambda: enabled(blocking) is None, what="unblocked")
 
 
 def test_the_release_of_the_reservation_unblocks(blocking: Site) -> None:

@@ -3,7 +3,7 @@
     port                                  noted in the reservation      written
     squats, enabled                       what `enabled` was            enabled=false
     squats, blocked for another too       the same, once it is seen     nothing
-    squats, disabled by somebody else     nothing                       nothing, now or later
+    squats, disabled by somebody else     nothing                       nothing, until somebody enables it
     squats, blocked, is enabled again     overridden                    nothing: nobody is fought
     squats no more, blocked               taken out                     `enabled` as it was, unless it is blocked for
                                                                         another too, or is not disabled any more
@@ -50,8 +50,10 @@ def _has(port: Port, r: Reservation) -> bool:
 
 def blocked_from_now(world: World, r: Reservation, *, block: bool) -> dict[str, Blocked]:
     """What the reservation is to have noted (`Reservation.blocked`), as things are. Only looks things up."""
-    if r.state not in (State.HELD, State.FAILED) or (r.state is State.HELD and r.switch not in world.segments):
+    if r.state not in (State.HELD, State.FAILED):
         return r.blocked
+    if r.state is State.HELD and r.switch not in world.segments:
+        return {uuid: noted for uuid, noted in r.blocked.items() if not _is_elsewhere(world, uuid)}
     found: dict[str, Blocked] = {}
     for port in squatters(world, r) if block and r.state is State.HELD else ():
         noted = r.blocked.get(port.uuid)
@@ -63,6 +65,11 @@ def blocked_from_now(world: World, r: Reservation, *, block: bool) -> dict[str, 
         elif port.enabled is not False:
             found[port.uuid] = _BEFORE[port.enabled]
     return found
+
+
+def _is_elsewhere(world: World, port: str) -> bool:
+    """Is it on a switch that is there? The reservation's is not, so that there is nothing to squat on."""
+    return port in world.ports and world.ports[port].switch in world.segments
 
 
 def plan_squatters(world: World, r: Reservation, context: Context, *, block: bool) -> Plan:
