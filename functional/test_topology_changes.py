@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sites import Raw, Site
+from sites import NETWORK, Raw, Site
 from stores import listening
 from support import wait_until
 
@@ -199,8 +199,11 @@ def test_conditions_follow_the_switch(site: Site) -> None:
     told(site, name, "Reserved", "False", "OutsideSubnet")
     told(site, name, "Enforced", "False", "NotEnforceable")
     site.nb("remove", "logical_switch", switch, "other_config", "subnet")
-    told(site, name, "Reserved", "True", "Reserved")
+    wait_until(lambda: "every network" in site.condition(name, "Reserved")["message"], what="it says so")
+    told(site, name, "Reserved", "False", "OutsideSubnet")
     told(site, name, "Enforced", "False", "NotEnforceable")
+    site.nb("set", "logical_switch", switch, f"other_config:subnet={NETWORK}")
+    told(site, name, "Reserved", "True", "Reserved")
     site.nb("ls-del", switch)
     told(site, name, "Reserved", "False", "SubnetMissing")
     expected = {"OutsideSubnet", "SubnetMissing"}

@@ -85,7 +85,7 @@ def test_conditions_stand_in_one_order() -> None:
     ],
 )
 def test_reserved_says_what_keeps_the_address(state: State, status: str, reason: str, message: str) -> None:
-    site = Site(state=state, v6="fd00::9", message="why it failed")
+    site = Site(prefix="fd00::/64", state=state, v6="fd00::9", message="why it failed")
     assert site.condition("Reserved") == Condition("Reserved", status, reason, message, timestamp(100))
 
 
@@ -116,8 +116,13 @@ def test_before_the_database_was_seen_no_switch_is_missing() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"subnet": "10.0.1.0/24", "ipv6_prefix": "fd00::"}, "10.0.0.9 is outside of 10.0.1.0/24"),
-        ({"subnet": "10.0.0.0/24", "ipv6_prefix": "fd01::"}, "fd00::9 is outside of fd01::/64"),
+        ({"subnet": "10.0.1.0/24", "ipv6_prefix": "fd00::"}, "10.0.0.9 is outside of 10.0.1.0/24, which"),
+        ({"subnet": "10.0.0.0/24", "ipv6_prefix": "fd01::"}, "fd00::9 is outside of fd01::/64, which"),
+        ({"subnet": "10.0.0.9/29", "ipv6_prefix": "fd00::"}, ""),
+        ({"subnet": "10.0.0.10/31", "ipv6_prefix": "fd00::"}, "10.0.0.9 is outside of 10.0.0.10/31, which"),
+        ({"ipv6_prefix": "fd00::"}, "10.0.0.9 is outside of every network: subnet net has no IPv4 CIDR now"),
+        ({"subnet": "10.0.0.0/24"}, "fd00::9 is outside of every network: subnet net has no IPv6 CIDR now"),
+        ({}, "10.0.0.9 is outside of every network: subnet net has no IPv4 CIDR now"),
     ],
 )
 def test_what_the_subnet_does_not_hold_any_more_is_not_reserved(config: dict[str, str], message: str) -> None:
@@ -125,9 +130,18 @@ def test_what_the_subnet_does_not_hold_any_more_is_not_reserved(config: dict[str
     assert site.said("Reserved") == ("True", "Reserved")
     assert site.cloud.change("Logical_Switch", site.switch, other_config=config).names == {NAME}
     found = site.condition("Reserved", now=200.0)
+    if not message:
+        assert found.status == "True"
+        return
     assert (found.status, found.reason, found.last_transition_time) == ("False", "OutsideSubnet", timestamp(200))
-    assert found.message == f"{message}, which subnet net is now"
+    assert found.message == message.replace("which", "which subnet net is now")
     assert site.phase() == "Pending"
+
+
+def test_what_became_the_broadcast_address_is_not_reserved() -> None:
+    site = Site(v4="10.0.0.15")
+    site.cloud.change("Logical_Switch", site.switch, other_config={"subnet": "10.0.0.8/29"})
+    assert site.condition("Reserved").message == "10.0.0.15 is no host of 10.0.0.8/29, which subnet net is now"
 
 
 # ---- Enforced --------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from ovnreserve.model.resource import State
 from ovnreserve.plan.bind import Verdict, judge
 from ovnreserve.plan.holders import Rival, conflicts
 from ovnreserve.plan.outcome import Event
+from ovnreserve.plan.segment import Segment
 from ovnreserve.plan.world import World
 
 AWAITED = "awaited"
@@ -84,10 +85,24 @@ def _lost(world: World, r: Reservation) -> tuple[str, str] | None:
     if segment is None:
         return "SubnetMissing", f"logical switch {r.subnet} ({r.switch}) does not exist; kept until it is back"
     for family, address, shown in zip((4, 6), (r.v4, r.v6), (r.addresses[0], r.addresses[-1]), strict=True):
-        space = segment.space(family)
-        if address is not None and space is not None and address not in space.cidr:
-            return "OutsideSubnet", f"{shown} is outside of {space.cidr}, which subnet {segment.switch.name} is now"
+        if address is not None:
+            why = _outside(segment, family, address)
+            if why:
+                return "OutsideSubnet", f"{shown} {why}"
     return None
+
+
+def _outside(segment: Segment, family: int, address: int) -> str:
+    """Why the address is none that a port of the subnet can have, or ""."""
+    space = segment.space(family)
+    name = segment.switch.name
+    if space is None:
+        is_known = segment.settled_for is not None  # its networks have been looked up
+        return f"is outside of every network: subnet {name} has no IPv{family} CIDR now" if is_known else ""
+    if address not in space.cidr:
+        return f"is outside of {space.cidr}, which subnet {name} is now"
+    first, last = space.cidr.hosts
+    return "" if first <= address <= last else f"is no host of {space.cidr}, which subnet {name} is now"
 
 
 def remarks(name: str, before: Observed | None, now: Observed) -> Iterator[Event]:
