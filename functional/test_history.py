@@ -145,8 +145,10 @@ def test_every_decision_names_who_asked_or_that_the_daemon_did_it_by_itself(site
     wait_until(lambda: site.condition(name, "Bound")["status"] == "True", what="bound")
     site.command("apply", "-f", "-", stdin=json.dumps(labelled(site, name)))
     site.release(name)
+    wait_until(lambda: "Released" in actors(site, name), what="the journal is written")
     assert actors(site, name) == {
-        "Reserved": US, "Relabelled": US, "Releasing": US, "Binding": "ovnreserved", "Released": "ovnreserved",
+        "Reserved": US, "Relabelled": US, "Releasing": US, "PortDeleted": US, "Binding": "ovnreserved",
+        "Released": "ovnreserved",
     }  # fmt: skip
     [tenure] = history(site, name=name)["tenures"]
     assert (tenure["actor"], tenure["endedBy"]) == (US, US)

@@ -117,7 +117,9 @@ def test_the_journal_keeps_the_history_of_what_was_released(site: Site) -> None:
     site.release(answer.name)
     wait_until(lambda: site.events(answer.name)[-1][0] == "Released", what="the journal is written")
     reasons = [reason for reason, _message in site.events(answer.name)]
-    assert [reason for reason in reasons if reason != "Binding"] == ["Reserved", "Releasing", "Released"]
+    assert [reason for reason in reasons if reason != "Binding"] == [
+        "Reserved", "Releasing", "PortDeleted", "Released",
+    ]  # fmt: skip
 
 
 def test_many_released_at_once_go_in_two_transactions(site: Site) -> None:
@@ -264,7 +266,7 @@ def test_a_release_does_not_wait_for_northd_for_ever(site: Site) -> None:
         gone(site, answer.name)
         wait_until(lambda: site.events(answer.name)[-1][0] == "Released", what="the journal is written")
         reasons = [reason for reason, _message in site.events(answer.name)]
-        assert reasons[-3:] == ["Releasing", "BarrierTimeout", "Released"]
+        assert reasons[-4:] == ["Releasing", "PortDeleted", "BarrierTimeout", "Released"]
         assert site.exclude_ips(switch) is None
         assert site.records() == {}
 

@@ -473,6 +473,19 @@ def test_a_port_of_another_cms_is_reserved_under_its_own_name(here: Site) -> Non
     wait_until(lambda: ip["spec"]["v4IpAddress"] in " ".join(here.addresses("default_pod-1")), what="bound again")
 
 
+@pytest.mark.parametrize("port", [True, False])
+def test_applied_with_the_label_false_it_is_configured_whatever_that_comes_to(here: Site, *, port: bool) -> None:
+    switch = here.switch()
+    if port:
+        grow(here, switch, "a")
+    document = here.document(switch, "a")
+    assert here.apply(document).result == "created"
+    document["metadata"]["labels"] = {RESERVED: "false"}
+    assert here.apply(document).result == "configured"
+    gone(here, "a")
+    assert (here.ip("a.default") is not None) is port
+
+
 @pytest.mark.parametrize("value", ["maybe", "True"])
 def test_the_label_is_true_or_false(here: Site, value: str) -> None:
     answer = here.reserve(here.switch(), "a")

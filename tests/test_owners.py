@@ -313,7 +313,7 @@ def test_to_create_what_there_is_already_is_refused() -> None:
         plan_owner(world_with(owner()), wanted(), context(), create=True)
 
 
-def test_a_set_that_is_scaled_has_a_new_generation_and_says_so_and_labels_alone_do_not() -> None:
+def test_a_set_that_is_scaled_has_a_new_generation_and_says_so_and_labels_alone_give_none() -> None:
     world = world_with(owner())
     scaled = plan_owner(world, wanted(replicas=1), context())
     assert isinstance(scaled.resource, Owner)
@@ -322,7 +322,8 @@ def test_a_set_that_is_scaled_has_a_new_generation_and_says_so_and_labels_alone_
     assert [event.message for event in scaled.events] == ["StatefulSet default/web: 1 replica; before: 3 replicas"]
     labelled = plan_owner(world, wanted(labels={"a": "b"}), context())
     assert labelled.resource is not None
-    assert (labelled.result, labelled.resource.generation, labelled.events) == ("configured", 1, ())
+    assert (labelled.result, labelled.resource.generation) == ("configured", 1)
+    assert [(event.reason, event.message) for event in labelled.events] == [("Relabelled", "changed label a=b")]
 
 
 def test_a_patch_changes_what_it_names() -> None:

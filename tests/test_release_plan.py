@@ -48,7 +48,8 @@ def test_its_port_is_deleted_in_the_first_transaction_whatever_its_addresses_are
     port = cloud.port(switch, NAME, addresses, assigned="x")
     seen = (frozenset({addresses}), "x", "")
     steps = (UpdateRecord(releasing(r)), DeletePort(port, switch, seen), Barrier())
-    assert release(cloud, r) == Plan("deleted", releasing(r), steps, (RELEASING,))
+    deleted = Event("Normal", "PortDeleted", NAME, f"deleted port {NAME} of subnet net")
+    assert release(cloud, r) == Plan("deleted", releasing(r), steps, (RELEASING, deleted))
 
 
 def elsewhere(cloud: Cloud) -> str:

@@ -235,13 +235,15 @@ class Api:
         answers = await self._ask(request, requests) if requests else []
         whole = request.query_params.get("objects", "true") == "true"
         for index, answer in zip(places, answers, strict=True):
-            results[index] = self._result(answer, whole=whole)
+            results[index] = self._result(verb, answer, whole=whole)
         return json({"results": results})
 
-    def _result(self, answer: Answer, *, whole: bool) -> dict[str, Any]:
+    def _result(self, verb: str, answer: Answer, *, whole: bool) -> dict[str, Any]:
         if answer.refused is not None:
             return {"result": "error", "status": answer.refused.status()}
-        result: dict[str, Any] = {"result": answer.result}
+        # What a label of the document has let go is changed by it, in the words of apply.
+        is_let_go = verb == "apply" and answer.result not in ("created", "configured", "unchanged")
+        result: dict[str, Any] = {"result": "configured" if is_let_go else answer.result}
         if answer.warnings:
             result["warnings"] = [shown(warning, 1024) for warning in answer.warnings]
         if whole:

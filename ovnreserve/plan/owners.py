@@ -14,7 +14,7 @@ from ovnreserve.model.owner import STATEFUL_SET, Owner, WantedOwner
 from ovnreserve.model.resource import State
 from ovnreserve.model.steps import PutRecord, UpdateRecord
 from ovnreserve.plan.outcome import Context, Event, Plan
-from ovnreserve.plan.patch import check_version, merged
+from ovnreserve.plan.patch import check_version, merged, relabelled
 from ovnreserve.plan.world import World
 
 
@@ -101,8 +101,12 @@ def _change(
         return Plan("unchanged", present)
     scaled = (replicas, start) != (present.replicas, present.start)
     changed = changed.with_(generation=present.generation + scaled, **context.stamp)
-    events = (Event("Normal", "Scaled", present.name, f"{_shown(changed)}; before: {present.scale}"),)
-    return Plan("configured", changed, (UpdateRecord(changed),), events if scaled else ())
+    events = []
+    if scaled:
+        events.append(Event("Normal", "Scaled", present.name, f"{_shown(changed)}; before: {present.scale}"))
+    if (labels, annotations) != (present.labels, present.annotations):
+        events.append(relabelled(present.name, (present.labels, labels), (present.annotations, annotations)))
+    return Plan("configured", changed, (UpdateRecord(changed),), tuple(events))
 
 
 def _shown(owner: Owner) -> str:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from ovnreserve.model.errors import Conflict
+from ovnreserve.model.errors import Conflict, shown
 from ovnreserve.model.ip import Wanted
 from ovnreserve.model.resource import Resource
 from ovnreserve.plan.born import Born
+from ovnreserve.plan.outcome import Event
+
+_Change = tuple[Mapping[str, str], Mapping[str, str]]
+_SHOWN: Final = 500
+"""Characters of labels and annotations in an event."""
 
 
 class Patch(NamedTuple):
@@ -32,6 +37,22 @@ def merged(old: dict[str, str], changes: dict[str, str | None]) -> dict[str, str
     """Labels or annotations after a merge patch; None removes one."""
     both: dict[str, str | None] = {**old, **changes}
     return {key: value for key, value in both.items() if value is not None}
+
+
+def relabelled(name: str, labels: _Change, annotations: _Change) -> Event:
+    """What has become of a resource's labels and annotations: each is (before, after)."""
+    what = "; ".join(
+        f"{word} {', '.join(keys)}"
+        for word, keys in (("label", _differing(*labels)), ("annotation", _differing(*annotations)))
+        if keys
+    )
+    return Event("Normal", "Relabelled", name, f"changed {shown(what, _SHOWN)}")
+
+
+def _differing(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """Keys with what they have become: `color=blue`, `color-` where it is gone."""
+    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    return [f"{key}={new[key]}" if key in new else f"{key}-" for key in keys]
 
 
 def check_version(r: Resource | Born, version: str, title: str = "", kind: str = "ips") -> None:

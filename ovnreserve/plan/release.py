@@ -42,7 +42,7 @@ def plan_release(world: World, r: Resource, context: Context, *, again: bool = F
     changes: dict[str, Any] = {"blocked": {}} if isinstance(r, Reservation) else {}
     releasing = r.with_(state=State.RELEASING, deleted=deleted, **changes, **context.stamp)
     steps: list[Step] = [UpdateRecord(releasing), *unblocking]
-    events = (Event("Normal", "Releasing", r.name, f"releasing {r.what}"), *unblocked_)
+    events: tuple[Event, ...] = (Event("Normal", "Releasing", r.name, f"releasing {r.what}"), *unblocked_)
     port = world.port(r.name)
     if port is not None and isinstance(r, Reservation):
         contradicts = contradiction(port, r.pod_name, r.namespace, r.pod_type)
@@ -57,6 +57,7 @@ def plan_release(world: World, r: Resource, context: Context, *, again: bool = F
                 "deleted", releasing, (*steps, Barrier()), (*events, Event("Warning", "PortNotOurs", r.name, message))
             )
         steps.append(DeletePort(port.uuid, port.switch, seen(port)))
+        events = (*events, Event("Normal", "PortDeleted", r.name, f"deleted port {port.name} of subnet {r.subnet}"))
     return Plan("deleted", releasing, (*steps, Barrier()), events)
 
 

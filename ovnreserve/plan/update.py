@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from ovnreserve.model.addresses import format_v4, format_v6
-from ovnreserve.model.errors import Conflict, FieldError, Invalid, NotFound, shown
+from ovnreserve.model.errors import Conflict, FieldError, Invalid, NotFound
 from ovnreserve.model.ip import LABEL_RESERVED, OUR_LABELS, Wanted
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import State
 from ovnreserve.model.steps import UpdateRecord
-from ovnreserve.plan.outcome import Context, Event, Plan
-from ovnreserve.plan.patch import Patch, check_version, merged
+from ovnreserve.plan.outcome import Context, Plan
+from ovnreserve.plan.patch import Patch, check_version, merged, relabelled
 from ovnreserve.plan.retain import identity_of, plan_let_go, retainer
 from ovnreserve.plan.world import World
-
-_SHOWN: Final = 500
-"""Characters of what was changed that the journal has."""
 
 
 def plan_update(world: World, r: Reservation, wanted: Wanted, context: Context) -> Plan:
@@ -88,26 +83,12 @@ def _relabel(
     if changed == r:
         return Plan("unchanged", r)
     changed = changed.with_(**context.stamp)
-    what = "; ".join(
-        f"{word} {', '.join(keys)}"
-        for word, keys in (
-            ("label", _differing(_labels(r), _labels(changed))),
-            ("annotation", _differing(r.annotations, annotations)),
-        )
-        if keys
-    )
-    event = Event("Normal", "Relabelled", r.name, f"changed {shown(what, _SHOWN)}")
+    event = relabelled(r.name, (_labels(r), _labels(changed)), (r.annotations, annotations))
     return Plan("configured", changed, (UpdateRecord(changed),), (event,))
 
 
 def _labels(r: Reservation) -> dict[str, str]:
     return {**r.labels, LABEL_RESERVED: "true" if r.reserved else "false"}
-
-
-def _differing(old: dict[str, str], new: dict[str, str]) -> list[str]:
-    """Keys with what they have become: `color=blue`, `color-` where it is gone."""
-    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    return [f"{key}={new[key]}" if key in new else f"{key}-" for key in keys]
 
 
 def _shown(field: str, value: object) -> str:
