@@ -255,6 +255,28 @@ def test_a_subnet_that_is_changed_leaves_its_reservations_outside_and_says_so(si
     journalled(site, answer.name, "IP", "Normal", "SubnetBack", f"not so any more: {message}")
 
 
+@pytest.mark.parametrize("address", ["10.16.0.1", "fd00:16::1"])
+@pytest.mark.parametrize("first", ["router", "port"])
+def test_a_port_that_takes_a_routers_address_is_told(site: Site, address: str, first: str) -> None:
+    switch = site.switch(NETWORK, PREFIX)
+    if first == "port":
+        site.port(switch, f"{OTHER_MAC} {address}", name=SQUATTER)
+    lrp = f"{site.router(switch, '10.16.0.1/24', 'fd00:16::1/64')}-{switch}"
+    if first == "router":
+        subnet_says(site, switch, "Conflicted", "False", "NoConflict")
+        site.port(switch, f"{OTHER_MAC} {address}", name=SQUATTER)
+    holder = f"logical switch port {SQUATTER} on logical switch {switch}"
+    message = f"{address} is held by {holder}, and by logical router port {lrp}"
+    assert subnet_says(site, switch, "Conflicted", "True", "DuplicateAddress") == message
+    journalled(site, switch, "Subnet", "Warning", "DuplicateAddress", message)
+    if first == "router":
+        site.nb("lsp-set-addresses", SQUATTER, f"{OTHER_MAC} 10.16.0.9")
+    else:
+        site.nb("set", "logical_router_port", lrp, "networks=[10.16.0.254/24,fd00\\:16\\:\\:fe/64]")
+    subnet_says(site, switch, "Conflicted", "False", "NoConflict")
+    journalled(site, switch, "Subnet", "Normal", "DuplicateResolved", f"not so any more: {message}")
+
+
 def test_a_mac_prefix_that_is_ours_is_told_of_the_database_and_no_mac_is_given_from_it(site: Site) -> None:
     switch = site.switch()
     theirs = site.rows("NB_Global")[0]["options"]["mac_prefix"]

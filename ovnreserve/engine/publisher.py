@@ -99,6 +99,9 @@ class Publisher:
             now = time.monotonic()
             self._review_at = now + 9 * (now - started)
         self._ips |= self._world.take_stale()
+        disturbed = self._world.take_disturbed()
+        self.findings.changed(disturbed)
+        self.subnets_changed(disturbed)
 
     def publish(self) -> None:
         """Let readers see all that changed. The cost is that of the changes."""

@@ -6,8 +6,9 @@
 
 A port holds an address that is in its `addresses`, or that ovn-northd chose for it. One that port_security only lets it
 use it does not hold (several may take turns with that), nor does a port of type `virtual`, whose address is for its
-parents to take, nor one that is disabled, which neither sends nor receives. Where all that hold it are routers, they
-share it on purpose. A localport is a port like any other: what it answers for, nobody else can have.
+parents to take, nor one that is disabled, which neither sends nor receives. The port of an attached router holds the
+addresses of its networks. Where all that hold one are routers, they share it on purpose. A localport is a port like any
+other: what it answers for, nobody else can have.
 
 A switch's findings cost a look-up for each of the addresses of which something changed (`Segment.take_stirred`).
 """
@@ -64,15 +65,21 @@ def duplicate(world: World, segment: Segment, key: Key) -> Finding | None:
     """Do several ports hold this address?"""
     ports = [world.ports[uuid] for uuid in segment.port_addresses.get(key, ())]
     ports = [port for port in ports if key in port.held]
-    if len(ports) < 2 or all(port.type in _ROUTERS for port in ports):
+    router = segment.routers.get(key)
+    if len(ports) + (router is not None) < 2 or all(port.type in _ROUTERS for port in ports):
         return None
     names = sorted(port.name for port in ports)
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     *most, last = names[:_NAMED]
-    listed = f"{', '.join(names[:_NAMED])}{more}" if more else f"{', '.join(most)} and {last}"
+    listed = f"{', '.join(names[:_NAMED])}{more}" if more else " and ".join(filter(None, (", ".join(most), last)))
+    if router is not None and not any(port.type in _ROUTERS for port in ports):
+        router = f", and by logical router port {router}"
+    else:
+        router = ""
     return Finding(
         "DuplicateAddress",
-        f"{_address(key)} is held by logical switch ports {listed} on logical switch {segment.switch.name}",
+        f"{_address(key)} is held by logical switch port{'s' * (len(names) > 1)} {listed} on logical switch "
+        f"{segment.switch.name}{router}",
     )
 
 

@@ -59,6 +59,8 @@ class Segment:
         """Those of them that hold nothing."""
         self.routed: tuple[Cidr | None, Cidr | None] = (None, None)
         """The networks of the attached router ports, as they were last looked up."""
+        self.routers: dict[Key, str] = {}
+        """The addresses of these router ports, each with the port's name."""
         self.claims: Claims | None = None
         self.settled_for: Any = None
         self.released = {4: Quarantine(), 6: Quarantine()}
@@ -94,7 +96,9 @@ class Segment:
         return self._parsed[2]
 
     def take_stirred(self) -> set[Key]:
-        """The addresses that several ports hold or held, and of whose ports one has changed since the last call."""
+        """The addresses that several ports hold or held, and of whose ports one has changed since the last call. Ports
+        of routers are among them.
+        """
         stirred, self._stirred = self._stirred, set()
         return stirred
 
@@ -135,6 +139,13 @@ class Segment:
             changed_macs = {mac for mac, _holder in macs[0].items() ^ macs[1].items()}
             names.update(self.reserved_macs[mac] for mac in changed_macs & self.reserved_macs.keys())
         return names | self.failed
+
+    def set_routers(self, routers: dict[Key, str]) -> bool:
+        """Take note of the attached router ports' addresses. Has one come to or left an address that a port has?"""
+        changed = {key for key, _name in routers.items() ^ self.routers.items() if key in self.port_addresses}
+        self.routers = routers
+        self._stirred |= changed
+        return bool(changed)
 
     def set_networks(self, v4: Cidr | None, v6: Cidr | None) -> None:
         """Take these networks; spaces of a changed network are built anew from the holders."""
@@ -188,6 +199,8 @@ class Segment:
                     count(self._claimants, key, +1)
                 elif len(self.port_addresses[key]) > 1:
                     self._share(key)
+                elif key in self.routers:
+                    self._stirred.add(key)
         for mac in macs:
             self.port_macs.setdefault(mac, set()).add(port.uuid)
         if port.pending:
@@ -212,6 +225,8 @@ class Segment:
                     count(self._claimants, key, -1)
                 elif key in self.shared:
                     self._share(key)
+                elif key in self.routers:
+                    self._stirred.add(key)
         for mac in macs:
             discard(self.port_macs, mac, port.uuid)
         self.pending.discard(port.uuid)

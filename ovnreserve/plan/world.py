@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from ovnreserve.model.addresses import Cidr, parse_cidr
 from ovnreserve.model.names import DEFAULT_PROVIDER
+from ovnreserve.model.ovn_text import address_of
 from ovnreserve.model.owner import Owner
 from ovnreserve.model.pace import Beat, no_beat, paced
 from ovnreserve.model.pool import Pool, pool_name
@@ -27,7 +28,7 @@ from ovnreserve.model.topology import Port, RowChanges, Switch, port_of, switch_
 from ovnreserve.plan.coverage import Coverage
 from ovnreserve.plan.identity import Identity, identity
 from ovnreserve.plan.infrastructure import Infrastructure
-from ovnreserve.plan.segment import Segment, count, discard
+from ovnreserve.plan.segment import Key, Segment, count, discard
 
 Rows = Mapping[str, Mapping[str, Any]]
 
@@ -82,6 +83,7 @@ class World:
         self._unreviewed: list[str] = []
         self._stale: set[str] = set()
         """Names for which something came or went with a switch's networks or other holders of addresses."""
+        self._disturbed: set[str] = set()
 
     # ---- questions -------------------------------------------------------------------------------------------------
 
@@ -148,14 +150,14 @@ class World:
 
     def review(self, limit: int) -> None:
         """Bring some switches up to date that whatever else holds addresses may concern: those with reservations or
-        pools, and of those that name no network what their routers' are.
+        pools, and of the others what their routers have.
         """
         if self._review_all:
             self._review_all = False
             self._unreviewed = [
                 uuid
                 for uuid, segment in self.segments.items()
-                if any(segment.kept) or (not segment.switch.is_subnet and (segment.special or any(segment.routed)))
+                if any(segment.kept) or segment.special or any(segment.routed) or segment.routers
             ]
         for _ in range(min(limit, len(self._unreviewed))):
             segment = self.segments.get(self._unreviewed.pop())
@@ -167,10 +169,13 @@ class World:
                 self._look_at_routers(segment)
 
     def _look_at_routers(self, segment: Segment) -> None:
-        """Which networks has a switch that names none?"""
+        """Which addresses have routers there, and which networks has a switch that names none?"""
+        rows = [row for row, _router in self.attached_routers(segment)]
+        if segment.set_routers(_addresses_of(rows)):
+            self._disturbed.add(segment.switch.uuid)
         if segment.switch.is_subnet:
             return
-        routed = self._router_networks(segment)
+        routed = _networks_of(rows)
         if routed != segment.routed:
             segment.routed = routed
             self._stale.update(self._ports_of(segment))
@@ -186,6 +191,11 @@ class World:
         stale, self._stale = self._stale, set()
         return stale
 
+    def take_disturbed(self) -> set[str]:
+        """The switches (uuids) on which a router came to or left an address that a port has, since the last call."""
+        disturbed, self._disturbed = self._disturbed, set()
+        return disturbed
+
     def _outdate(self) -> None:
         """The index of what else holds addresses is of yesterday, and so may be what reservations look like."""
         self._infrastructure = None
@@ -194,18 +204,6 @@ class World:
     def attached_routers(self, segment: Segment) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
         """(Logical_Router_Port, its Logical_Router) rows of the routers that the switch is attached to."""
         return self.infrastructure.router_ports(segment.switch.uuid, segment.special)
-
-    def _router_networks(self, segment: Segment) -> tuple[Cidr | None, Cidr | None]:
-        """The networks of the attached router ports, the first of each family: the subnet of a switch that names
-        none.
-        """
-        found: dict[int, Cidr] = {}
-        for row, _router in self.attached_routers(segment):
-            for text in sorted(row["networks"]):
-                cidr = parse_cidr(text)
-                if cidr is not None and not text.lower().startswith("fe80"):
-                    found.setdefault(cidr.bits, cidr)
-        return found.get(32), found.get(128)
 
     def mac_prefix(self) -> str:
         """NB_Global options:mac_prefix as ovn-northd reads and rewrites it (measured: one digit, more octets, a 0x in
@@ -470,6 +468,23 @@ class World:
             if segment is None or not segment.has_quarantined:
                 self._quarantines.discard(switch)
         return ended
+
+
+def _networks_of(routers: Iterable[Mapping[str, Any]]) -> tuple[Cidr | None, Cidr | None]:
+    """The networks of router ports (rows), the first of each family: the subnet of a switch that names none."""
+    found: dict[int, Cidr] = {}
+    for row in routers:
+        for text in sorted(row["networks"]):
+            cidr = parse_cidr(text)
+            if cidr is not None and not text.lower().startswith("fe80"):
+                found.setdefault(cidr.bits, cidr)
+    return found.get(32), found.get(128)
+
+
+def _addresses_of(routers: Iterable[Mapping[str, Any]]) -> dict[Key, str]:
+    """The addresses of router ports (rows), each with the port's name."""
+    found = {address_of(text): row["name"] for row in routers for text in row["networks"]}
+    return {key: name for key, name in found.items() if key[0]}
 
 
 def _telling(port: Port) -> tuple[Any, ...]:
