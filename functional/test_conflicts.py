@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from sites import NETWORK, PREFIX, Site
 from stores import active
 from support import wait_until
 
+from ovnreserve.model.documents import timestamp
 from ovnreserve.sandbox import Daemon, Servers
 
 if TYPE_CHECKING:
@@ -253,6 +255,32 @@ def test_a_subnet_that_is_changed_leaves_its_reservations_outside_and_says_so(si
     site.nb("set", "logical_switch", switch, f"other_config:subnet={NETWORK}")
     wait_until(lambda: site.condition(answer.name, "Reserved")["status"] == "True", what="it is back")
     journalled(site, answer.name, "IP", "Normal", "SubnetBack", f"not so any more: {message}")
+
+
+def test_a_conflict_is_as_old_as_it_was_after_a_restart_and_is_told_once(site: Site) -> None:
+    switch, answer = reserve(site)
+    site.router(switch, f"{answer.v4}/24")
+    site.port(switch, f"{OTHER_MAC} {answer.v4}", name=SQUATTER)
+    wait_until(lambda: [r for r, _ in site.events(answer.name)].count("Conflicted") == 2, what="both are told")
+    since = site.condition(answer.name, "Conflicted")["lastTransitionTime"]
+    message = site.condition(answer.name, "Conflicted")["message"]
+    wait_until(lambda: timestamp(time.time()) > since, what="a later second")
+    site.restart()
+    site.reserve(switch)  # it has looked at everything
+    assert site.condition(answer.name, "Conflicted")["lastTransitionTime"] == since
+    assert site.condition(answer.name, "Conflicted")["message"] == message
+    assert [r for r, _ in site.events(answer.name)].count("Conflicted") == 2
+
+
+def test_a_conflict_that_ended_while_nobody_looked_is_told_to_be_over(site: Site) -> None:
+    switch, answer = reserve(site)
+    site.port(switch, f"{OTHER_MAC} {answer.v4}", name=SQUATTER)
+    conflicted(site, answer, answer.v4, switch)
+    site.daemon.kill()
+    site.client.close()
+    site.nb("lsp-del", SQUATTER)
+    site.daemon.start()
+    resolved(site, answer, answer.v4, switch)
 
 
 @pytest.mark.parametrize("address", ["10.16.0.1", "fd00:16::1"])

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovnreserve.engine.settlement import Settlement
-from ovnreserve.ledger.journal import WAS_RELEASED, Keep, parse_keep, select
+from ovnreserve.ledger.journal import CONFLICTS, WAS_RELEASED, Keep, parse_keep, select
 from ovnreserve.ledger.ledger import BLOCK, Entry, Ledger, LedgerError, read_journal
 from ovnreserve.ledger.rows import Quarantined, quarantine_of
 from ovnreserve.ledger.schema import MIGRATIONS
@@ -443,6 +443,13 @@ def test_what_the_journal_has_about_one_name_address_or_mac_is_found_by_an_index
 
 def test_whether_it_was_released_is_found_by_an_index(ledger: Ledger) -> None:
     assert "INDEX journal_ended" in plan_of(ledger._db, WAS_RELEASED, {"uid": "x"})
+
+
+def test_conflicts_of_what_lives_are_found_by_an_index(ledger: Ledger) -> None:
+    told = [Entry(at, "Warning", "Conflicted", A.name, uid, "x") for at, uid in ((1.0, A.uid), (2.0, "gone"))]
+    ledger.commit([A], journal=[*told, Entry(3.0, "Normal", "Reserved", A.name, A.uid, "")])
+    assert ledger.conflicts() == [(A.uid, 1.0, "Conflicted", "x")]
+    assert "INDEX journal_conflicts" in plan_of(ledger._db, CONFLICTS, {})
 
 
 # ---- pruning ---------------------------------------------------------------------------------------------------------

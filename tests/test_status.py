@@ -11,6 +11,7 @@ from ovnreserve.model.addresses import parse_v4
 from ovnreserve.model.documents import Condition, timestamp
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import State
+from ovnreserve.plan.holders import Rival, told
 from ovnreserve.plan.outcome import Event
 from ovnreserve.plan.status import Observed, observe, remarks, render
 from ovnreserve.plan.world import World
@@ -338,3 +339,37 @@ def test_a_port_that_is_renamed_to_the_reservations_is_no_conflict_any_more_and_
     assert [event.reason for event in notes(site)] == ["ConflictResolved", "ConflictResolved"]
     assert NAME in site.cloud.change("Logical_Switch_Port", port, name="p").names
     assert [event.reason for event in notes(site)] == ["Conflicted", "Conflicted"]
+
+
+# ---- over a restart --------------------------------------------------------------------------------------------------
+
+
+def test_who_is_there_is_whoever_came_and_did_not_leave_in_the_journal() -> None:
+    a, b = Rival("10.0.0.9", "port a"), Rival("10.0.0.9", "port b")
+    journal = [
+        ("one", 1.0, "Conflicted", str(a)),
+        ("one", 2.0, "Conflicted", str(b)),
+        ("one", 3.0, "ConflictResolved", a.gone),
+        ("one", 4.0, "Conflicted", str(b)),  # told again by a daemon that knew no better
+        ("two", 5.0, "Conflicted", str(a)),
+        ("two", 6.0, "ConflictResolved", a.gone),
+    ]
+    assert told(journal) == {"one": (b._replace(since=2.0),)}
+
+
+def test_what_was_told_before_stays_until_the_database_was_seen_and_is_not_told_again() -> None:
+    site = Site()
+    site.cloud.port(site.switch, "squatter", "0a:00:00:00:00:07 10.0.0.9")
+    there = Rival("10.0.0.9", "logical switch port squatter on logical switch net")
+    gone = Rival("10.0.0.9", "NAT snat of router")
+    was = there._replace(since=50.0), gone._replace(since=60.0)
+    unseen = World()
+    unseen.put(site.r)
+    before = observe(unseen, site.r, None, 100.0, awaited=False, told=was)
+    assert (before.conflicts, before.since[3]) == (was, 50.0)
+    assert list(remarks(NAME, None, before, was)) == []
+    site.cloud.segment(site.switch)
+    now = observe(site.cloud.world, site.r, before, 200.0, awaited=False)
+    assert [rival.since for rival in now.conflicts] == [50.0]
+    assert [event.message for event in remarks(NAME, before, now)] == [gone.gone]
+    assert now.since[3] == 50.0

@@ -13,6 +13,7 @@ from ovnreserve.engine.published import Published, PublishedPool
 from ovnreserve.model.pace import paced
 from ovnreserve.model.resource import is_fact
 from ovnreserve.plan.born import born
+from ovnreserve.plan.holders import Rival
 from ovnreserve.plan.outcome import Event
 from ovnreserve.plan.pool_status import describe_pool, remark
 from ovnreserve.plan.status import observe, remarks
@@ -26,8 +27,17 @@ _SWITCHES: Final = 32
 
 
 class Publisher:
-    def __init__(self, world: World, published: Published, next_version: Callable[[], int]) -> None:
+    """`told` are those of whom was told before, by the uid of the reservation that they are in conflict with."""
+
+    def __init__(
+        self,
+        world: World,
+        published: Published,
+        next_version: Callable[[], int],
+        told: dict[str, tuple[Rival, ...]] | None = None,
+    ) -> None:
         self._world = world
+        self._told = told or {}
         self._published = published
         self._next_version = next_version
         self.findings = Findings(world, published)
@@ -130,14 +140,16 @@ class Publisher:
                 self._enforced.discard(name)
                 continue
             before = ips.get(name)
-            seen = observe(self._world, r, before[1] if before else None, now, awaited=name in self._enforced)
+            told = () if before else self._told.pop(r.uid, ())
+            last = before[1] if before else None
+            seen = observe(self._world, r, last, now, awaited=name in self._enforced, told=told)
             ips[name] = (r, seen)
             self._published.born.pop(name, None)
             if seen.lost is not None:
                 self._enforced.discard(name)
             elif before is not None and before[1].lost is not None:
                 self.committed((name,))
-            self._remarks.extend(remarks(name, before[1] if before else None, seen))
+            self._remarks.extend(remarks(name, last, seen, told))
         self._ips &= self.leaving
         self._published.version = version
 

@@ -49,6 +49,7 @@ from ovnreserve.model.record import resource_of
 from ovnreserve.model.resource import State, is_fact
 from ovnreserve.model.topology import Port
 from ovnreserve.northbound.connection import Northbound
+from ovnreserve.plan.holders import told
 from ovnreserve.plan.outcome import Context, Defer, Event
 from ovnreserve.plan.world import NOT_TOPOLOGY, World
 
@@ -101,7 +102,7 @@ class Engine:
         self._inbox = Inbox()
         self._tasks = Tasks(self.world, northbound.replica, block=block_squatters)
         self._settlement = Settlement(ledger)
-        self._publisher = Publisher(self.world, self.published, ledger.next_version)
+        self._publisher = Publisher(self.world, self.published, ledger.next_version, told(ledger.conflicts()))
         self._events = Events(self.world, self._settlement)
         self._queue = Queue(self._inbox, self._tasks)
         self._commits = Commits(

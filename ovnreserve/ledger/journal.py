@@ -46,6 +46,11 @@ WAS_RELEASED: Final = (
     f"SELECT 1 FROM journal WHERE uid = :uid AND {_ENDED} AND reason IN {GONE} "  # noqa: S608
     "UNION ALL SELECT 1 FROM released WHERE uid = :uid"
 )
+CONFLICTS: Final = (
+    "SELECT uid, at, reason, message FROM journal AS j WHERE reason IN ('Conflicted', 'ConflictResolved') "
+    "AND EXISTS (SELECT 1 FROM reservation AS r WHERE r.name = j.name AND r.uid = j.uid) ORDER BY name, id"
+)
+"""Of the reservations that there are, as the index `journal_conflicts` has them."""
 _NEXT: Final = "SELECT max(id), min(id), min(at) FROM (SELECT id, at FROM journal WHERE id > ? ORDER BY id LIMIT ?)"
 _LIVES: Final = " OR ".join(
     f"EXISTS (SELECT 1 FROM {table} AS r WHERE r.name = j.name AND r.uid = j.uid)"  # noqa: S608

@@ -38,7 +38,7 @@ from ovnreserve.ledger.guard import (
     is_malformed,
     move_aside,
 )
-from ovnreserve.ledger.journal import INSERT, WAS_RELEASED, Keep, prune, read_journal
+from ovnreserve.ledger.journal import CONFLICTS, INSERT, WAS_RELEASED, Keep, prune, read_journal
 from ovnreserve.ledger.rows import (
     FACT_HELD,
     HELD,
@@ -223,6 +223,11 @@ class Ledger:
         query = "SELECT switch, address, since FROM quarantine ORDER BY since"
         with self._reading():
             return [Quarantined(*row) for row in self._db.execute(query)]
+
+    def conflicts(self) -> list[tuple[str, float, str, str]]:
+        """(uid, at, reason, message) of what was journalled of conflicts of the reservations, in that order."""
+        with self._reading():
+            return self._db.execute(CONFLICTS).fetchall()
 
     def was_released(self, uid: str) -> bool:
         """Does the journal say, or did it once, that the reservation with that uid is gone for good?"""

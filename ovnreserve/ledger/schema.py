@@ -106,4 +106,8 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     -- Uids of which the journal does not say any more that they were released.
     CREATE TABLE released (uid TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
     """,
+    """
+    -- Which conflicts was told of that are not over? Asked at every start.
+    CREATE INDEX journal_conflicts ON journal (name, id) WHERE reason IN ('Conflicted', 'ConflictResolved');
+    """,
 )

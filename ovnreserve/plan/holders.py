@@ -6,7 +6,7 @@ Each answer names the holder as a user knows it, since a conflict that does not 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from ovnreserve.model.addresses import eui64_mac, format_v4, format_v6, is_eui64
 from ovnreserve.model.errors import Conflict
@@ -15,6 +15,10 @@ from ovnreserve.model.topology import Port
 from ovnreserve.plan.infrastructure import refers_only
 from ovnreserve.plan.segment import Segment
 from ovnreserve.plan.world import World
+
+CONFLICTED: Final = "Conflicted"
+RESOLVED: Final = "ConflictResolved"
+"""Reasons of the events that tell of it."""
 
 
 def holders(world: World, segment: Segment, family: int, address: int, own: Port | None, name: str) -> Iterable[str]:
@@ -36,7 +40,31 @@ class Rival(NamedTuple):
     since: float = 0.0
 
     def __str__(self) -> str:
-        return f"{self.what} is also held by {self.who}"
+        return f"{self.what}{_COMES}{self.who}"
+
+    @property
+    def gone(self) -> str:
+        """What is said when it has left."""
+        return f"{self.what}{_LEAVES}{self.who}"
+
+
+_COMES: Final = " is also held by "
+_LEAVES: Final = " is not held any more by "
+
+
+def told(journal: Iterable[tuple[str, float, str, str]]) -> dict[str, tuple[Rival, ...]]:
+    """By uid, whom the journal says to have come and not to have left: of (uid, at, reason, message), the oldest
+    first.
+    """
+    found: dict[str, dict[tuple[str, str], Rival]] = {}
+    for uid, at, reason, message in journal:
+        rivals = found.setdefault(uid, {})
+        what, _, who = message.partition(_COMES if reason == CONFLICTED else _LEAVES)
+        if reason == CONFLICTED:
+            rivals.setdefault((what, who), Rival(what, who, since=at))
+        else:
+            rivals.pop((what, who), None)
+    return {uid: tuple(rivals.values()) for uid, rivals in found.items() if rivals}
 
 
 def conflicts(world: World, r: Reservation) -> tuple[Rival, ...]:

@@ -14,7 +14,7 @@ from ovnreserve.model.ip import Status
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import State
 from ovnreserve.plan.bind import Verdict, judge
-from ovnreserve.plan.holders import Rival, conflicts
+from ovnreserve.plan.holders import CONFLICTED, RESOLVED, Rival, conflicts
 from ovnreserve.plan.outcome import Event
 from ovnreserve.plan.segment import Segment
 from ovnreserve.plan.world import World
@@ -43,15 +43,28 @@ class Observed(NamedTuple):
     lost: tuple[str, str] | None = None
 
 
-def observe(world: World, r: Reservation, before: Observed | None, now: float, *, awaited: bool) -> Observed:
-    """Look at the reservation's port and at who else has its addresses; O(1)."""
+def observe(
+    world: World,
+    r: Reservation,
+    before: Observed | None,
+    now: float,
+    *,
+    awaited: bool,
+    told: tuple[Rival, ...] = (),
+) -> Observed:
+    """Look at the reservation's port and at who else has its addresses; O(1). When it was not looked at before, `told`
+    are those who were there last.
+    """
+    known = before.conflicts if before is not None else told
     bound = judge(world, r)
     segment = world.segments.get(r.switch)
-    found: tuple[Rival, ...] = ()
+    found = () if world.tables else known  # until the database was seen once
     enforced = NOT_ENFORCEABLE
     withheld = False
     if segment is not None and r.state is not State.RELEASING:
-        found = _dated(conflicts(world, r), before.conflicts if before is not None else (), now)
+        found = _dated(conflicts(world, r), known, now)
+        if segment.settled_for is None:  # what else holds addresses was not looked at yet
+            found += tuple(_without(known, found))
         withheld = r.live and r.v4 in segment.withheld
         has_ipam = segment.switch.has_ipam and segment.v4 is not None and r.v4 is not None and r.v4 in segment.v4.cidr
         if r.live and has_ipam:
@@ -60,7 +73,7 @@ def observe(world: World, r: Reservation, before: Observed | None, now: float, *
         enforced = UNKNOWN
     lost = _lost(world, r)
     if before is None:
-        since = (now, now, now, now)
+        since = (now, now, now, min((rival.since for rival in found), default=now))
     else:
         since = (
             before.since[0] if (before.state, before.lost) == (r.state, lost) else now,
@@ -105,7 +118,9 @@ def _outside(segment: Segment, family: int, address: int) -> str:
     return "" if first <= address <= last else f"is no host of {space.cidr}, which subnet {name} is now"
 
 
-def remarks(name: str, before: Observed | None, now: Observed) -> Iterator[Event]:
+def remarks(
+    name: str, before: Observed | None, now: Observed, told: tuple[Rival, ...] = ()
+) -> Iterator[Event]:
     """What is worth the journal of the change from one observation to the next: what others did to the reservation."""
     known = before.bound if before is not None else None
     bound = now.bound
@@ -113,16 +128,15 @@ def remarks(name: str, before: Observed | None, now: Observed) -> Iterator[Event
         known is None or (known.reason, known.message) != (bound.reason, bound.message)
     ):
         yield Event("Warning", bound.reason, name, bound.message)
-    others = before.conflicts if before is not None else ()
-    yield from (Event("Warning", "Conflicted", name, str(rival)) for rival in _without(now.conflicts, others))
+    others = before.conflicts if before is not None else told
+    yield from (Event("Warning", CONFLICTED, name, str(rival)) for rival in _without(now.conflicts, others))
     lost = before.lost if before is not None else None
     if now.lost is not None and now.lost != lost:
         yield Event("Warning", now.lost[0], name, now.lost[1])
     elif lost is not None and now.lost is None and now.state is State.HELD:
         yield Event("Normal", "SubnetBack", name, f"not so any more: {lost[1]}")
     for rival in _without(others, now.conflicts):
-        message = f"{rival.what} is not held any more by {rival.who}"
-        yield Event("Normal", "ConflictResolved", name, message)
+        yield Event("Normal", RESOLVED, name, rival.gone)
 
 
 def _without(rivals: tuple[Rival, ...], others: tuple[Rival, ...]) -> list[Rival]:
