@@ -213,7 +213,7 @@ def test_conditions_follow_the_switch(site: Site) -> None:
 def test_a_subnet_is_gone_with_its_switch(site: Site) -> None:
     switch = site.switch()
     site.port(switch)
-    assert site.subnet(switch)["status"]["v4usingIPs"] == 1
+    wait_until(lambda: site.subnet(switch)["status"]["v4usingIPs"] == 1, what="the port is counted")
     site.nb("ls-del", switch)
     wait_until(lambda: not site.client.get("/apis/kubeovn.io/v1/subnets")["items"], what="gone")
 
