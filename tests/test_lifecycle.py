@@ -13,7 +13,8 @@ import structlog
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
-from lifecycle import Site, unsettled
+from lifecycle import Site
+from lifecycle_settled import unsettled
 from ovsdb_model import PORTS, SWITCHES
 
 from ovnreserve.engine.work import Answer, Apply, Create, Delete, Request
