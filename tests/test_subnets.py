@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from builders import MAC, Cloud
+from builders import MAC, Cloud, reservation, wanted
+from lifecycle import Site
 
+from ovnreserve.engine.work import Apply, Delete, Refresh
 from ovnreserve.model.ip import Subnet
 from ovnreserve.plan.subnets import describe_subnet
 
@@ -94,3 +97,42 @@ def test_whatever_comes_is_counted(change: Any) -> None:
     assert described(cloud, switch).counts[1] == 254
     change(cloud, switch)
     assert described(cloud, switch).counts[1] == 253
+
+
+# ---- as published ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    found = Site()
+    yield found
+    found.close()
+
+
+def used(site: Site, switch: str) -> int:
+    """How many IPv6 addresses users see in use."""
+    site.ask(Refresh())
+    site.turn()
+    return site.engine.published.subnets[switch].counts[2]
+
+
+def test_an_ip_of_ipv6_alone_is_counted_until_it_is_released(site: Site) -> None:
+    switch = site.database.switch(subnet=None, v6="fd00::/64")
+    site.ask(Apply(wanted()))
+    site.settle()
+    site.ask(Delete("vm-1.default"))
+    site.turn()
+    site.serve()
+    site.turn()
+    assert used(site, switch) == 1  # until ovn-northd has seen it
+    site.settle()
+    assert used(site, switch) == 0
+
+
+def test_a_standby_counts_what_the_active_daemon_has_reserved_of_ipv6_alone(site: Site) -> None:
+    switch = site.database.switch(subnet=None, v6="fd00::/64")
+    site.settle()
+    site.wire.has_lock = False
+    assert (used(site, switch), site.engine.published.state) == (0, "standby")
+    site.database.record(reservation(switch, v4=None, v6="fd00::5"))
+    assert used(site, switch) == 1

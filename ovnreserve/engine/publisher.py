@@ -54,8 +54,13 @@ class Publisher:
         self._review_at = 0.0
 
     def changed(self, names: Iterable[str]) -> None:
-        """Something about these resources or ports is, or may be, different."""
-        self._ips.update(names)
+        """Something about these resources or ports is, or may be, different, and so is what their subnets count."""
+        ips, pools = self._published.ips, self._published.pools
+        for name in names:
+            self._ips.add(name)
+            before, pool, now = ips.get(name), pools.get(name), self._world.resource(name)
+            was = before[0] if before is not None else pool.pool if pool is not None else None
+            self._subnets.update(r.home for r in (was, now) if r is not None and r.home)
 
     def subnets_changed(self, switches: Iterable[str]) -> None:
         for switch in switches:
