@@ -279,7 +279,19 @@ def test_users_of_a_pool_are_named_and_counted(cloud: Cloud) -> None:
 
 
 def test_a_pool_without_its_switch_can_be_released(cloud: Cloud) -> None:
+    cloud.reserve(uuid_of(99), v4="10.0.0.99")
     assert plan_release(cloud.world, cloud.pool(uuid_of(99), RANGE), context()).result == "deleted"
+
+
+def test_a_pool_without_its_switch_is_in_use_while_an_ip_that_waits_for_the_switch_has_its_address(
+    cloud: Cloud,
+) -> None:
+    made = cloud.pool(uuid_of(99), RANGE, "fd00::/64")
+    cloud.reserve(uuid_of(99), v4="10.0.0.11", v6="fd00::5")
+    with pytest.raises(Conflict, match=r"in use by IP vm-1\.default \(10\.0\.0\.11\), IP vm-1\.default \(fd00::5\)$"):
+        plan_release(cloud.world, made, context())
+    cloud.reserve(uuid_of(99), v4="10.0.0.11", v6="fd00::5", state=State.FAILED)
+    assert plan_release(cloud.world, made, context()).result == "deleted"
 
 
 # ---- whose an address is -------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from ovnreserve.model.addresses import format_v4, format_v6
 from ovnreserve.model.errors import AlreadyExists, Conflict, FieldError, Invalid
 from ovnreserve.model.pool import Pool, Ranges, WantedPool, format_ranges, pool_name, read_pool, read_range, without
+from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import State
 from ovnreserve.model.runs import Runs
 from ovnreserve.model.steps import MembersUnchanged, PutRecord, Step, UpdateRecord, WriteExcludes
@@ -272,7 +273,8 @@ def _is_pooled_after(segment: Segment, changed: Pool, address: int) -> bool:
 def check_unused(world: World, pool: Pool) -> None:
     """Raises Conflict if an IP or a port has one of the pool's addresses."""
     segment = world.segments.get(pool.switch)
-    found = list(_users(world, segment, pool.v4, pool.v6)) if segment is not None else []
+    users = _awaiting(world, pool) if segment is None else _users(world, segment, pool.v4, pool.v6)
+    found = list(users)
     if found:
         raise _conflict(pool.title, "spec.ips", f"the pool is {_in_use(found)}")
 
@@ -286,6 +288,15 @@ def _users(world: World, segment: Segment, v4: Ranges, v6: Ranges, *, ports: boo
                 continue
             for uuid_ in sorted(segment.port_addresses[family, address]):
                 yield f"logical switch port {world.ports[uuid_].name} ({_shown(family, address)})"
+
+
+def _awaiting(world: World, pool: Pool) -> Iterator[str]:
+    """The IPs that have addresses of a pool whose switch is gone: they wait for it to be back, as the pool does."""
+    kept = (world.resource(name) for name in world.kept_for(pool.switch))
+    for r in (r for r in kept if isinstance(r, Reservation) and r.live):
+        for family, address in ((4, r.v4), (6, r.v6)):
+            if address is not None and any(first <= address <= last for first, last in pool.ranges(family)):
+                yield f"IP {r.name} ({_shown(family, address)})"
 
 
 def _in_use(found: list[str]) -> str:

@@ -117,6 +117,10 @@ class World:
         gone = self._homes.keys() - self.segments.keys()
         return {name for uuid in gone for name in self._homes[uuid]}
 
+    def kept_for(self, switch: str) -> list[str]:
+        """The names of a switch's reservations and pools, whether it is there or not."""
+        return sorted(self._homes.get(switch, ()))
+
     def switch_name(self, uuid: str | None) -> str:
         segment = self.segments.get(uuid or "")
         return segment.switch.name if segment else "(none)"
