@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 
-from builders import Cloud
+from builders import Cloud, wanted
+from lifecycle import Site
+from ovsdb_model import PORTS, SWITCHES
 
 from ovnreserve.engine.inbox import Inbox
 from ovnreserve.engine.queue import Queue
 from ovnreserve.engine.tasks import Tasks
-from ovnreserve.engine.work import Work
+from ovnreserve.engine.work import Apply, Work
 from ovnreserve.plan.outcome import Context, Plan
 
 
@@ -46,3 +48,29 @@ def test_nobody_writes_exclude_ips_of_a_switch_whose_repair_waits_for_others_to_
     queue.gather(time.monotonic())
     assert list(queue.unrepaired) == []
     assert list(queue.waiting) == [repair]
+
+
+def test_what_would_write_to_a_switch_whose_repair_is_put_off_has_it_repaired_first() -> None:
+    site = Site()
+    switch = site.database.switch(subnet="10.0.0.0/28")
+    site.ask(Apply(wanted(v4="10.0.0.2")))
+    site.settle()
+    row = site.tables[SWITCHES][switch]
+    for _ in range(2):  # at once after the first time, a moment later after the second
+        row["other_config"] = {"subnet": "10.0.0.0/28"}
+        site.turn()
+        site.serve()
+        site.turn()
+        row = site.tables[SWITCHES][switch]
+    assert "exclude_ips" not in row["other_config"]
+    port = site.database.port(switch, "lsp", "dynamic", up=True)
+    site.northd_runs()
+    site.ask(Apply(wanted("vm-2.default")))
+    for _ in range(3):
+        site.turn()
+        site.serve()
+    assert ("vm-2.default" in site.world.reservations, site.asked) == (True, [])
+    site.settle()
+    assert site.tables[PORTS][port]["dynamic_addresses"].split()[1] == "10.0.0.2"
+    assert site.tables[SWITCHES][switch]["other_config"]["exclude_ips"] == "10.0.0.14"
+    site.close()

@@ -68,7 +68,13 @@ class Batch:
         """
         if self._freed and plan.resource is not None and not self._freed.isdisjoint(plan.resource.claims()):
             return True
-        return bool(self.unrepaired) and not self.unrepaired.isdisjoint(
+        return bool(self.unrepaired_of(plan))
+
+    def unrepaired_of(self, plan: Plan) -> set[str]:
+        """The switches not repaired yet whose exclude_ips the plan would have written."""
+        if not self.unrepaired:
+            return set()
+        return self.unrepaired.intersection(
             step.resource.home for step in plan.steps if isinstance(step, PutRecord | UpdateRecord | DropRecord)
         )
 

@@ -47,10 +47,11 @@ class Queue:
 
     @property
     def unrepaired(self) -> Iterator[str]:
-        """The switches whose repair waits since its guards have failed: until it is done nobody else writes there what
-        it was to look at first.
+        """The switches whose repair waits, since its guards have failed or somebody undoes it: until it is done nobody
+        else writes there what it was to look at first.
         """
-        return (work.repairs for work in self.deferred if work.repairs is not None)
+        yield from self._tasks.unrepaired
+        yield from (work.repairs for work in self.deferred if work.repairs is not None)
 
     def take_all(self) -> list[Work]:
         works = [*self.waiting, *self.deferred, *(work for _due, work in self._later)]

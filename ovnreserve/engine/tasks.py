@@ -71,6 +71,11 @@ class Patience:
         self._until[switch] = now + delay, delay
         return True
 
+    def end(self, switch: str, now: float) -> None:
+        """Somebody waits for it."""
+        until, delay = self._until.get(switch, (0.0, 0.0))
+        self._until[switch] = min(until, now), delay
+
 
 class Tasks:
     """`block` the ports that have what is reserved."""
@@ -154,6 +159,17 @@ class Tasks:
     def publish_revision(self) -> None:
         """The database's vector does not say what has become of the comparison."""
         self._add("revision", "", lambda _context: Plan("published", None, (PublishRevision(),)), name=_REVISION)
+
+    @property
+    def unrepaired(self) -> set[str]:
+        """The switches whose repair is put off because somebody undoes what we repair."""
+        segments = self._world.segments
+        return {switch for switch in self._suspects & segments.keys() if not is_written(segments[switch])}
+
+    def hurry(self, switches: Iterable[str]) -> None:
+        """Put off the repair of these no longer: somebody waits for it."""
+        for switch in switches:
+            self._patience.end(switch, time.monotonic())
 
     @property
     def is_catching_up(self) -> bool:

@@ -423,6 +423,7 @@ class Engine:
             self._queue.refuse(work, Refused("internal error; the log of ovnreserved says more", name=work.name))
         else:
             if batch.has_to_wait(plan):
+                self._tasks.hurry(batch.unrepaired_of(plan))
                 self._put_off(work, batch)
                 return
             needs_barrier = work.wait_sb and not (plan.result == "unchanged" and self._publisher.is_enforced(work.name))
