@@ -5,8 +5,8 @@ engine's transactions wait in it until the test has the server take them (`Site.
 rows meanwhile (`Site.database`) has happened before. So a look, a commit of ours, a write of somebody else's and a
 thought of ovn-northd's may come in any order. Time passes only where a test says so.
 
-Each of our transactions is judged when it was carried out (lifecycle_commits.py), and everything once nothing is left
-to do (lifecycle_settled.py).
+Each of our transactions is judged when it was carried out (lifecycle_commits.py), what users see when somebody looks
+(lifecycle_pools.py), and everything once nothing is left to do (lifecycle_settled.py).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from builders import NOW, Cloud, Tables, initial, update2
 from lifecycle_commits import wrong_with
+from lifecycle_pools import miscounted
 from ovsdb_model import execute, snapshot, thoughts, write_thoughts
 
 import ovnreserve.engine.commits
@@ -33,7 +34,7 @@ import ovnreserve.engine.settlement
 import ovnreserve.engine.states
 import ovnreserve.engine.tasks
 import ovnreserve.engine.writer
-from ovnreserve.engine.work import Answer, Request, Ticket
+from ovnreserve.engine.work import Answer, Look, Refresh, Request, Ticket
 from ovnreserve.engine.writer import Engine
 from ovnreserve.ledger.ledger import Ledger
 from ovnreserve.northbound.connection import Northbound, Outcome, Transaction
@@ -130,6 +131,8 @@ class Site:
         self.asked: list[Request] = []
         """What has not been answered yet, and will not be by a daemon that was killed."""
         self.answers: list[tuple[Request, Answer]] = []
+        self.vouched: dict[str, tuple[str | None, ...]] = {}
+        """What switches say of what they exclude that excluded all that is kept when they were last looked at."""
         self.options = {"keep_vm_ip": keep_vm_ip, "block_squatters": block_squatters}
         self._random = Random(7)  # not begun again with the daemon: it would give uids that others have
         self._thought: dict[str, str | None] | None = None
@@ -149,6 +152,7 @@ class Site:
         """The daemon is killed, whatever is under way, and started again."""
         self.ledger.close()
         os.close(self.engine._event)
+        self.vouched.clear()  # what the ledger says and nobody was told may be there again
         self._start()
 
     def close(self) -> None:
@@ -166,6 +170,15 @@ class Site:
         for request in requests:
             self.asked.append(request)
             self.engine.submit([request], request, timeout=1e6)
+
+    def look(self) -> None:
+        """Hold what users see of subnets and pools against what there is."""
+        def look_at(world: World) -> None:
+            if self.engine._commits.batch is None:  # else the world has what is not published yet
+                self.wrong += miscounted(self, world)
+
+        self.ask(Refresh(), Look(look_at))
+        self.turn()
 
     def _delivered(self, tickets: list[Ticket]) -> None:
         for ticket in tickets:

@@ -1,7 +1,7 @@
 """What a transaction of the daemon's has done, judged against the rows before and after it (`lifecycle.Site`).
 
-Whom it has changed (`foreign_changes`), whom it has taken an address from (`moved`, `doubled`), and whether what is
-kept is excluded (`unexcluded`).
+Whom it has changed (`foreign_changes`), whom it has taken an address from (`moved`, `doubled`), whether what is kept is
+excluded (`unexcluded`), and what it made of pools (lifecycle_pools.py).
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from builders import Tables
+from lifecycle_pools import clipped, misallotted, mispooled, pools_of
 from ovsdb_model import PORTS, SWITCHES, thoughts
 
 from ovnreserve.engine.batch import Batch
 from ovnreserve.model import exclude_ips
 from ovnreserve.model.addresses import format_v4
+from ovnreserve.model.pool import Pool
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import KIND, KIND_LEDGER, NAME, State
 from ovnreserve.model.topology import EXCLUDE_IPS, EXCLUDED_MARK, Port, parse_element, port_of, switch_of
@@ -34,6 +36,8 @@ def wrong_with(site: Site, batch: Batch, before: Tables, seen: Tables) -> list[s
         *moved(site, before, seen, after),
         *doubled(site, batch, seen, after),
         *unexcluded(site, batch, seen, after),
+        *misallotted(site, batch, seen),
+        *mispooled(site, batch, seen),
     ]
     return [f"{comment}: {what}" for what in found]
 
@@ -193,27 +197,41 @@ def ports_on(tables: Tables, switch: str) -> Iterator[Port]:
 
 
 def unexcluded(site: Site, batch: Batch, seen: Tables, after: Tables) -> Iterator[str]:
-    """Kept addresses that a switch whose exclude_ips we have written does not exclude, though nobody else runs there.
-    Where there was nothing to write, somebody may just have rewritten it: that is repaired later.
+    """Kept addresses that a switch does not exclude, though nobody else runs there. Judged are the switches whose
+    exclude_ips we have written, or had no need to, and those that were well and that nobody has rewritten since
+    (`Site.vouched`): what somebody has just rewritten is repaired later.
     """
     new = {r.home for _work, plan in batch.planned if (r := plan.resource) is not None and r.state is State.INTENDED}
-    for uuid in batch.excludes():
-        if not (_writes_excludes(site, uuid) or uuid in new):
-            continue
+    was, site.vouched = site.vouched, {}
+    for uuid, segment in site.world.segments.items():
         row = after[SWITCHES].get(uuid)
-        segment = site.world.segments.get(uuid)
-        if row is None or segment is None:
+        is_put_off = uuid in site.engine._tasks._suspects  # whether a port has left is looked at a moment later
+        ours = _writes_excludes(site, uuid) or (uuid in new and _telling(seen[SWITCHES].get(uuid)) == _telling(row))
+        if row is None or not (ours or was.get(uuid) == _telling(row)):
             continue
+        site.vouched[uuid] = _telling(row)
         excluded = excluded_by_us(row)
-        for r in kept_on(site.world, uuid, row):
-            assert r.v4 is not None
-            shown = f"{format_v4(r.v4)} of IP {r.name}"
-            if r.v4 in excluded and r.v4 in segment.withheld:
+        for address, r in kept_on(site.world, uuid, row).items():
+            shown = f"{format_v4(address)} of {r.name}"
+            if address in excluded and address in segment.withheld:
                 yield f"{shown} is excluded and withheld"
-            elif r.v4 not in excluded and r.v4 not in segment.withheld:
+            elif address not in excluded and address not in segment.withheld:
                 yield f"{shown} is not excluded"
-            elif r.v4 in segment.withheld and not any(r.v4 in p.own()[1] for p in ports_on(seen, uuid)):
+            elif (
+                address in segment.withheld
+                and ours
+                and not is_put_off
+                and not any(address in p.own()[1] for p in ports_on(seen, uuid))
+            ):
                 yield f"{shown} is withheld for nobody"
+
+
+def _telling(row: Any) -> tuple[str | None, ...]:
+    """What of a switch, if it is there, says what it excludes."""
+    if row is None:
+        return ()
+    config = row["other_config"]
+    return config.get(EXCLUDE_IPS), config.get("subnet"), row["external_ids"].get(EXCLUDED_MARK)
 
 
 def _writes_excludes(site: Site, switch: str) -> bool:
@@ -233,7 +251,16 @@ def excluded_by_us(row: Any) -> set[int]:
     return {address for first, last in ranges for address in range(first, last + 1)}
 
 
-def kept_on(world: World, uuid: str, row: Any) -> list[Reservation]:
+def kept_on(world: World, uuid: str, row: Any) -> dict[int, Reservation | Pool]:
+    """The IPv4 addresses within the subnet that are to be excluded, and for whom."""
     v4 = switch_of("", row).v4
+    if v4 is None:
+        return {}
+    kept: dict[int, Reservation | Pool] = {
+        address: pool
+        for pool in pools_of(world.pools.values(), uuid)
+        for first, last in clipped(pool.v4, v4.hosts)
+        for address in range(first, last + 1)
+    }
     on = (r for r in world.reservations.values() if r.switch == uuid and r.live and r.v4 is not None)
-    return [r for r in on if v4 is not None and r.v4 in v4 and r.v4 not in (v4.first, v4.last)]
+    return kept | {r.v4: r for r in on if r.v4 is not None and v4.hosts[0] <= r.v4 <= v4.hosts[1]}

@@ -1,4 +1,4 @@
-"""Whatever happens to ports, owners, labels and rows, in whatever order: IPs live as they should, and nobody is hurt.
+"""Whatever happens to ports, owners, pools, labels and rows, in any order: IPs live as they should, and nobody is hurt.
 
 `python tests/test_lifecycle.py 5000` runs more schedules than the suite does, 50 steps each (the second argument).
 """
@@ -22,6 +22,7 @@ from ovnreserve.model.addresses import format_v4, parse_v4, parse_v6
 from ovnreserve.model.errors import OutcomeUnknown
 from ovnreserve.model.ip import Wanted
 from ovnreserve.model.owner import WantedOwner, owner_name
+from ovnreserve.model.pool import IP_POOL, Pool, WantedPool, pool_name, read_pool
 from ovnreserve.model.resource import KIND, KIND_LEDGER, RECORD
 from ovnreserve.model.topology import PROVIDER
 from ovnreserve.plan.owners import Scale
@@ -36,6 +37,16 @@ NETWORKS = [None, "10.0.0.0/28", "10.0.0.0/27", "10.0.0.0/29", "10.9.0.0/28", "1
 PODS = ["web-0", "web-1", "web-2", "vm-a"]
 NAMESPACES = ["default", "default", "default", "prod"]
 TYPES = ["", "", "StatefulSet", "VirtualMachine"]
+POOLS: dict[str, str] = {"a": "net", "b": "net", "c": "att", "d": "six"}
+"""The subnet of each pool."""
+IPS: dict[str, list[str]] = {
+    "net": [
+        "10.0.0.2..10.0.0.4", "10.0.0.5", "10.0.0.8/30", "10.0.0.11..10.0.0.14", "10.0.0.13", "10.0.0.12/30",
+        "10.0.0.1", "fd00::/64", "fd00::2..fd00::6", "fd00::5", "fd00::ffff:0/112",
+    ],
+    "att": ["10.0.1.2..10.0.1.4", "10.0.1.4/31", "10.0.1.0/29", "10.0.1.6", "10.0.0.9"],
+    "six": ["fd01::/120", "fd01::1:0:0:0/96", "fd01::7", "10.0.0.9"],
+}  # fmt: skip
 MACS = ["0a:00:00:00:00:01", "0a:00:00:00:00:02", "0a:00:00:00:00:03"]
 TEXTS = [
     "", "10.0.0.5", "10.0.0.12..10.0.0.14 ", "foo", "10.0.0.4 foo 10.0.0.6", ".. 10.0.0.9", "/* a */ 10.0.0.3",
@@ -46,17 +57,22 @@ pods = st.sampled_from(PODS)
 namespaces = st.sampled_from(NAMESPACES)
 types = st.sampled_from(TYPES)
 subnets = st.sampled_from([*SUBNETS, "net", "net"])
+labels = st.sampled_from([{}, {}, {"a": "b"}])
 numbers = st.integers(0, 3)
+titles = st.sampled_from([*POOLS, "a", "b"])
 fourths = st.integers(1, 15)
 
 
 class LivesOfIPs(RuleBasedStateMachine):
-    """`reserved` is what was reserved by label and acknowledged, and not deleted or given back since: uids by name."""
+    """`reserved` is what was reserved by label and acknowledged, and not deleted or given back since: uids by name;
+    `pools` what clients were told of pools.
+    """
 
     @initialize(keep_vm_ip=st.booleans(), block=st.booleans(), excludes=st.sampled_from(["", "10.0.0.14", ".2 x"]))
     def begin(self, keep_vm_ip: bool, block: bool, excludes: str) -> None:
         self.site = Site(keep_vm_ip=keep_vm_ip, block_squatters=block)
         self.reserved: dict[str, str] = {}
+        self.pools: dict[str, Pool] = {}
         for name, config in SUBNETS.items():
             self.site.database.switch(name, excludes=excludes or None, **config)
         self.site.database.router(self._switch("net") or "", "10.0.0.1/28")
@@ -87,11 +103,17 @@ class LivesOfIPs(RuleBasedStateMachine):
         names = sorted({*self.site.world.reservations, *self.site.world.port_names, "vm-a.default", "web-0.default"})
         return data.draw(st.sampled_from(names))
 
+    def _title(self, data: st.DataObject, subnet: str = "") -> str:
+        """Of a pool, on that subnet, that is there or, seldom, of any."""
+        there = [pool.title for pool in self.site.world.pools.values() if subnet in ("", pool.subnet)]
+        return data.draw(st.sampled_from(sorted(there) * 5 + list(POOLS)))
+
     def _address(self, data: st.DataObject) -> str:
-        """Of subnet net or att, some in use."""
+        """Of subnet net or att, some in use, some of pools."""
+        pooled = {format_v4(end) for pool in self.site.world.pools.values() for run in pool.v4 for end in run}
         kept = [format_v4(r.v4) for r in self.site.world.reservations.values() if r.v4 is not None]
         near = [f"10.0.{third}.{fourth}" for third in (0, 0, 1) for fourth in (2, 3, 4, 6, 13, 14)]
-        return data.draw(st.sampled_from(sorted(kept) * 4 + near))
+        return data.draw(st.sampled_from(sorted(kept) * 4 + sorted(pooled) * 2 + near))
 
     # ---- clients -----------------------------------------------------------------------------------------------------
 
@@ -103,12 +125,14 @@ class LivesOfIPs(RuleBasedStateMachine):
             name=f"{pod}.{namespace}{suffix}", subnet=subnet, pod_name=pod, namespace=namespace,
             pod_type=data.draw(types),
             v4=parse_v4(self._address(data)) if given == "v4" else None,
-            v6=parse_v6(f"fd00::{data.draw(fourths)}") if given == "v6" else None,
+            v6=parse_v6(f"{'fd01' if subnet == 'six' else 'fd00'}::{data.draw(fourths)}") if given == "v6" else None,
             reserved=data.draw(st.sampled_from([None, None, True, False])),
+            annotations={IP_POOL: self._title(data, subnet)} if data.draw(numbers) == 0 else {},
         )  # fmt: skip
 
     def _request(self, data: st.DataObject) -> Request:
         kinds = [self._apply, self._apply, self._apply, self._create, self._delete, self._label, self._label]
+        kinds += [self._pool, self._pool, self._pool, self._unpool, self._repool]
         return data.draw(st.sampled_from([*kinds, self._own, self._own, self._scale, self._forget]))(data)
 
     def _apply(self, data: st.DataObject) -> Request:
@@ -141,6 +165,35 @@ class LivesOfIPs(RuleBasedStateMachine):
             replicas=data.draw(numbers) if kind == "StatefulSet" else 1,
             start=data.draw(st.sampled_from([0, 0, 0, 1])) if kind == "StatefulSet" else 0,
         )  # fmt: skip
+
+    def _pool(self, data: st.DataObject) -> Request:
+        title = data.draw(titles)
+        subnet = POOLS[title] if data.draw(st.integers(0, 9)) else data.draw(subnets)
+        pool = {"subnet": subnet, **data.draw(self._spec(subnet))}
+        return data.draw(st.sampled_from([Apply, Apply, Create]))(
+            read_pool({"metadata": {"name": title, "labels": data.draw(labels)}, "spec": pool})
+        )
+
+    def _unpool(self, data: st.DataObject) -> Request:
+        return Delete(pool_name(self._title(data)))
+
+    def _repool(self, data: st.DataObject) -> Request:
+        """Something of a pool is changed, its addresses mostly by one item more or less."""
+        title = self._title(data)
+        spec = data.draw(self._spec(POOLS[title]))
+        pool = self.site.world.pools.get(pool_name(title))
+        if pool is not None and len(pool.ips) > 1 and data.draw(st.booleans()):
+            spec["ips"] = list(pool.ips[:-1])
+        elif pool is not None:
+            spec["ips"] = [*pool.ips, *spec["ips"][:1]]
+        kept = data.draw(st.sampled_from([("ips",), ("ips",), ("namespaces",), ("ips", "namespaces"), ()]))
+        return Patch(pool_name(title), data.draw(labels), {}, spec={key: spec[key] for key in kept})
+
+    def _spec(self, subnet: str) -> st.SearchStrategy[dict[str, Any]]:
+        return st.fixed_dictionaries({
+            "namespaces": st.sampled_from([[], ["default"], ["prod"], ["default", "prod"]]),
+            "ips": st.lists(st.sampled_from(IPS[subnet]), min_size=1, max_size=3),
+        })  # fmt: skip
 
     # ---- a CMS -------------------------------------------------------------------------------------------------------
 
@@ -328,9 +381,15 @@ class LivesOfIPs(RuleBasedStateMachine):
     def the_daemon_is_killed(self) -> None:
         self._take_note()
         for request in self.site.asked:  # nobody was told what has become of these
-            self.reserved.pop(request.name, None)
+            self._forget_told(request.name)
         self.site.asked.clear()
         self.site.restart()
+
+    @rule()
+    def somebody_looks_at_subnets_and_pools(self) -> None:
+        self.site.look()
+        self._take_note()
+        assert not self.site.wrong, "\n".join(self.site.wrong)
 
     @rule()
     def settle(self) -> None:
@@ -338,8 +397,8 @@ class LivesOfIPs(RuleBasedStateMachine):
             self.site.settle()
         finally:
             self._take_note()
-        assert not self.site.wrong, "\n".join(self.site.wrong)
-        found = list(unsettled(self.site, self.reserved))
+        self.somebody_looks_at_subnets_and_pools()
+        found = list(unsettled(self.site, self.reserved, self.pools))
         assert not found, "\n".join(found)
 
     def _turn(self) -> None:
@@ -360,9 +419,14 @@ class LivesOfIPs(RuleBasedStateMachine):
         if answer.refused is not None:
             assert "internal error" not in answer.refused.message, answer.refused.message
             if isinstance(answer.refused, OutcomeUnknown):
-                self.reserved.pop(request.name, None)
+                self._forget_told(request.name)
             return
+        if isinstance(answer.resource, Pool) and not isinstance(request, Delete):
+            self.pools[request.name] = answer.resource
         match request:
+            case Apply(WantedPool() as pool) | Create(WantedPool() as pool):
+                told = self.pools[pool.name]
+                assert (told.ips, told.namespaces) == (pool.ips, pool.namespaces), told.what
             case Apply(Wanted() as wanted) | Create(Wanted() as wanted):
                 if answer.resource is not None and wanted.reserved is not False:
                     self.reserved[wanted.name] = answer.resource.uid
@@ -372,12 +436,17 @@ class LivesOfIPs(RuleBasedStateMachine):
                 assert answer.resource is not None
                 self.reserved[name] = answer.resource.uid
             case Patch(name, reserved=False) | Delete(name):
-                self.reserved.pop(name, None)
+                self._forget_told(name)
+
+    def _forget_told(self, name: str) -> None:
+        """It is gone, or nobody was told what has become of it."""
+        self.reserved.pop(name, None)
+        self.pools.pop(name, None)
 
 
 TestLivesOfIPs = LivesOfIPs.TestCase
 TestLivesOfIPs.settings = settings(
-    max_examples=40, stateful_step_count=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=100, stateful_step_count=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 
 if __name__ == "__main__":
