@@ -288,7 +288,7 @@ def test_a_pool_without_its_switch_is_in_use_while_an_ip_that_waits_for_the_swit
 ) -> None:
     made = cloud.pool(uuid_of(99), RANGE, "fd00::/64")
     cloud.reserve(uuid_of(99), v4="10.0.0.11", v6="fd00::5")
-    with pytest.raises(Conflict, match=r"in use by IP vm-1\.default \(10\.0\.0\.11\), IP vm-1\.default \(fd00::5\)$"):
+    with pytest.raises(Conflict, match=r"in use by IP vm-1\.default \(10\.0\.0\.11, fd00::5\)$"):
         plan_release(cloud.world, made, context())
     cloud.reserve(uuid_of(99), v4="10.0.0.11", v6="fd00::5", state=State.FAILED)
     assert plan_release(cloud.world, made, context()).result == "deleted"
@@ -315,6 +315,15 @@ def test_a_pool_gives_the_first_host_too_but_last(cloud: Cloud) -> None:
         r = chosen(cloud, f"vm-{octet}.red")
         assert r.addresses == (f"10.0.0.{octet}",)
         cloud.world.put(r)
+
+
+def test_a_namespace_whose_pool_has_failed_has_no_address_from_elsewhere(cloud: Cloud) -> None:
+    switch = cloud.switch()
+    cloud.pool(switch, RANGE, name="a", state=State.FAILED, message="it does not fit")
+    with pytest.raises(Conflict, match=r"IPPool a, which is for namespace red, has failed \(it does not fit\); delete"):
+        chosen(cloud)
+    cloud.pool(switch, "10.0.0.20", name="b")
+    assert chosen(cloud).addresses == ("10.0.0.20",), "another one has some"
 
 
 def test_one_in_quarantine_is_chosen_when_no_pool_has_another(cloud: Cloud) -> None:
@@ -613,10 +622,7 @@ class Excluded(RuleBasedStateMachine):
             found = self.segment.pools.at(4, address)
             assert (found.title if found is not None else None) == (having[0] if having else None), format_v4(address)
             assert self.segment.is_ours(address) == (address in self.ours)
-        bound = sorted(
-            name for name, (_addresses, live) in self.pools.items()
-            if live and self.cloud.world.pools[f"ippool/{name}"].namespaces
-        )  # fmt: skip
+        bound = sorted(name for name in self.pools if self.cloud.world.pools[f"ippool/{name}"].namespaces)
         assert [found.title for found in self.segment.pools.bound_to("red")] == bound
 
     @invariant()

@@ -17,6 +17,7 @@ from ovnreserve.model.addresses import format_v4, format_v6
 from ovnreserve.model.errors import Conflict, FieldError, Invalid, NoAvailableAddress
 from ovnreserve.model.ip import Wanted
 from ovnreserve.model.pool import IP_POOL, Pool, pool_name
+from ovnreserve.model.resource import State
 from ovnreserve.plan.pooled import gives
 from ovnreserve.plan.segment import Segment
 
@@ -25,11 +26,18 @@ _FIELD: Final = f"metadata.annotations[{IP_POOL}]"
 
 def pools_for(segment: Segment, wanted: Wanted) -> Sequence[Pool]:
     """The pools that the IP's addresses are chosen from, the first first; none where it is outside. Raises Invalid if
-    the annotation names none of the subnet, Conflict if it names one that is for others.
+    the annotation names none of the subnet, Conflict if it names one that is for others or if all that there is for the
+    namespace has failed.
     """
     title = wanted.annotations.get(IP_POOL, "")
     if not title:
-        return segment.pools.bound_to(wanted.namespace)
+        bound = segment.pools.bound_to(wanted.namespace)
+        giving = [pool for pool in bound if gives(pool)]
+        failed = next((pool for pool in bound if pool.state is State.FAILED), None)
+        if failed is not None and not giving:
+            which = f"IPPool {failed.title}, which is for {failed.whom}"
+            raise Conflict.over(wanted.name, "spec.namespace", f"{which}, has failed ({failed.message}); delete it")
+        return giving
     pool = segment.pools.get(pool_name(title))
     if pool is None or not gives(pool):
         state = "does not exist" if pool is None else f"is {pool.state.value}"

@@ -77,9 +77,8 @@ class Pools:
         return next((self._pools[name] for name in sorted(self._each) if address in self._each[name][family]), None)
 
     def bound_to(self, namespace: str) -> list[Pool]:
-        """The pools that the namespace's IPs get their addresses from, by name."""
-        found = (self._pools[name] for name in sorted(self._bound.get(namespace, ())))
-        return [pool for pool in found if gives(pool)]
+        """The pools that are for the namespace, by name, also those that give nothing at present."""
+        return [self._pools[name] for name in sorted(self._bound.get(namespace, ()))]
 
     def overlapping(self, name: str, family: int, first: int, last: int) -> Iterator[tuple[Pool, int, int]]:
         """The pools in force, but the one of that name, that have something of the range, and what. Where pools are

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from ovnreserve.model.addresses import format_v4, format_v6
@@ -29,6 +30,8 @@ from ovnreserve.plan.world import World
 KIND = "ippools"
 NAMED = 5
 """So many of a pool's users are named."""
+_Use = tuple[str, str]
+"""Who has which address, in words."""
 
 
 def plan_pool(world: World, wanted: WantedPool, context: Context, *, create: bool) -> Plan:
@@ -279,30 +282,34 @@ def check_unused(world: World, pool: Pool) -> None:
         raise _conflict(pool.title, "spec.ips", f"the pool is {_in_use(found)}")
 
 
-def _users(world: World, segment: Segment, v4: Ranges, v6: Ranges, *, ports: bool = True) -> Iterator[str]:
+def _users(world: World, segment: Segment, v4: Ranges, v6: Ranges, *, ports: bool = True) -> Iterator[_Use]:
     for family, ranges in ((4, v4), (6, v6)):
         for address in segment.holders_in(family, ranges, ports=ports):
             name = segment.reserved.get((family, address))
             if name is not None:
-                yield f"IP {name} ({_shown(family, address)})"
+                yield f"IP {name}", _shown(family, address)
                 continue
             for uuid_ in sorted(segment.port_addresses[family, address]):
-                yield f"logical switch port {world.ports[uuid_].name} ({_shown(family, address)})"
+                yield f"logical switch port {world.ports[uuid_].name}", _shown(family, address)
 
 
-def _awaiting(world: World, pool: Pool) -> Iterator[str]:
+def _awaiting(world: World, pool: Pool) -> Iterator[_Use]:
     """The IPs that have addresses of a pool whose switch is gone: they wait for it to be back, as the pool does."""
     kept = (world.resource(name) for name in world.kept_for(pool.switch))
     for r in (r for r in kept if isinstance(r, Reservation) and r.live):
         for family, address in ((4, r.v4), (6, r.v6)):
             if address is not None and any(first <= address <= last for first, last in pool.ranges(family)):
-                yield f"IP {r.name} ({_shown(family, address)})"
+                yield f"IP {r.name}", _shown(family, address)
 
 
-def _in_use(found: list[str]) -> str:
-    """`in use by A, B, C and 3 more`."""
-    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    return f"in use by {', '.join(found[:NAMED])}{more}"
+def _in_use(found: list[_Use]) -> str:
+    """`in use by A (its addresses), B, C and 3 more`."""
+    has: dict[str, list[str]] = {}
+    for who, address in found:
+        has.setdefault(who, []).append(address)
+    more = f" and {len(has) - NAMED} more" if len(has) > NAMED else ""
+    named = (f"{who} ({', '.join(addresses)})" for who, addresses in islice(has.items(), NAMED))
+    return f"in use by {', '.join(named)}{more}"
 
 
 def _shown(family: int, address: int) -> str:
