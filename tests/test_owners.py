@@ -371,3 +371,9 @@ def test_one_that_comes_back_before_it_was_forgotten_takes_its_own_place() -> No
     back = plan.resource
     assert (back.uid, back.state, back.deleted, back.replicas, back.labels) == ("u", State.HELD, None, 2, {})
     assert (plan.result, plan.steps) == ("created", (UpdateRecord(back),))
+
+
+def test_a_number_that_is_none_is_shown_as_it_was_meant() -> None:
+    document = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "web"}, "spec": {"replicas": "-1"}}
+    with pytest.raises(Invalid, match=r"spec\.replicas: Invalid value: -1: must be a whole number from 0"):
+        read_owner(document)

@@ -147,7 +147,8 @@ def whole_number(value: Any, field: str, most: int, errors: list[FieldError]) ->
     """A number from 0, also as the text that YAML readers of strings make of it; None where it is not given."""
     if value is None or value == "":
         return None
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= len(str(most)):
+    digits = value.removeprefix("-") if isinstance(value, str) else ""
+    if digits.isascii() and digits.isdecimal() and len(digits) <= len(str(most)):
         value = int(value)
     if type(value) is not int or not 0 <= value <= most:
         errors.append(FieldError.invalid(field, value, f"must be a whole number from 0 to {most}"))

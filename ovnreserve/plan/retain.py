@@ -53,7 +53,7 @@ def rule(world: World, who: Identity) -> Rule:
         if not world.keep_vm_ip:
             against.append("keep_vm_ip is off")
         elif machine is None:
-            return Rule(VIRTUAL_MACHINE, f"VirtualMachine {namespace}/{name}, which is not known to be gone")
+            return Rule(VIRTUAL_MACHINE, f"VirtualMachine {_shown(who)}, which is not known to be gone")
         elif machine.state is State.RELEASING:
             against.append(f"{machine.what} is deleted")
         else:
@@ -62,7 +62,7 @@ def rule(world: World, who: Identity) -> Rule:
     stateful_set = None if member is None else world.owners.get(owner_name(STATEFUL_SET, namespace, member[0]))
     if pod_type == STATEFUL_SET or (not pod_type and stateful_set is not None):
         if member is None or stateful_set is None:
-            unknown = f"the StatefulSet of {namespace}/{name}, which is not known to have shrunk"
+            unknown = f"the StatefulSet of {_shown(who)}, which is not known to have shrunk"
             return Rule(STATEFUL_SET, unknown)
         if stateful_set.state is State.RELEASING:
             against.append(f"{stateful_set.what} is deleted")
@@ -72,6 +72,10 @@ def rule(world: World, who: Identity) -> Rule:
             ends = f", its ordinals end below {stateful_set.end}" if stateful_set.replicas else ""
             against.append(f"{stateful_set.what} has {stateful_set.scale}{ends}")
     return Rule("", " and ".join(against) or "it has no owner")
+
+
+def _shown(who: Identity) -> str:
+    return f"{who.namespace}/{who.pod_name}" if who.namespace else who.pod_name
 
 
 def identity_of(r: Reservation) -> Identity:
