@@ -313,6 +313,18 @@ def test_a_port_that_cannot_use_the_ip_is_remarked_once() -> None:
     assert notes(site) == []
 
 
+def test_a_port_that_is_about_to_be_written_is_judged_when_that_is_done() -> None:
+    site = Site(state=State.INTENDED)
+    port = site.cloud.port(site.switch, NAME, f"{MAC} 10.0.0.9", "dynamic", assigned=f"{OURS} 10.0.0.8")
+    assert site.said("Bound") == ("False", "AddressMismatch")
+    assert notes(site) == []
+    site.r = site.r.with_(state=State.HELD)
+    site.cloud.world.put(site.r)
+    assert [e.reason for e in notes(site)] == ["AddressMismatch"], "it was not written"
+    site.cloud.change("Logical_Switch_Port", port, addresses=frozenset({f"{OURS} 10.0.0.9"}))
+    assert notes(site) == []
+
+
 def test_each_holder_is_remarked_when_it_comes_and_when_it_leaves() -> None:
     site = Site()
     other = PORT.replace("port p", "port q")

@@ -122,11 +122,11 @@ def remarks(
     name: str, before: Observed | None, now: Observed, told: tuple[Rival, ...] = ()
 ) -> Iterator[Event]:
     """What is worth the journal of the change from one observation to the next: what others did to the reservation."""
-    known = before.bound if before is not None else None
+    # What is being made may be about to write to its port: that port is judged when it is done.
+    known = before.bound if before is not None and before.state is not State.INTENDED else None
     bound = now.bound
-    if bound.reason in _CANNOT_USE and (
-        known is None or (known.reason, known.message) != (bound.reason, bound.message)
-    ):
+    is_new = known is None or (known.reason, known.message) != (bound.reason, bound.message)
+    if is_new and bound.reason in _CANNOT_USE and now.state is not State.INTENDED:
         yield Event("Warning", bound.reason, name, bound.message)
     others = before.conflicts if before is not None else told
     yield from (Event("Warning", CONFLICTED, name, str(rival)) for rival in _without(now.conflicts, others))
