@@ -266,14 +266,12 @@ class Segment:
 
     def end_quarantine(self, before: float, now: float) -> bool:
         """Let addresses be chosen again that were released until that time; were there any? See `Quarantine.end`."""
-        woken = [
-            space.wake(address)
-            for family, released in self.released.items()
-            for space in (self.space(family),)
-            for address in released.end(before, now)
-            if space is not None
-        ]
-        return any(woken)
+        woken = False
+        for family, released in self.released.items():
+            space = self.space(family)
+            for address in released.end(before, now):
+                woken |= space is not None and space.wake(address)
+        return woken
 
     @property
     def has_quarantined(self) -> bool:
