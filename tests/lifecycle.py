@@ -34,9 +34,10 @@ import ovnreserve.engine.settlement
 import ovnreserve.engine.states
 import ovnreserve.engine.tasks
 import ovnreserve.engine.writer
-from ovnreserve.engine.work import Answer, Look, Refresh, Request, Ticket
+from ovnreserve.engine.work import Answer, Delete, Look, Refresh, Request, Ticket
 from ovnreserve.engine.writer import Engine
 from ovnreserve.ledger.ledger import Ledger
+from ovnreserve.model.resource import NAME
 from ovnreserve.northbound.connection import Northbound, Outcome, Transaction
 from ovnreserve.northbound.transactions import Operations
 from ovnreserve.plan.world import World
@@ -130,6 +131,8 @@ class Site:
         self.wrong: list[str] = []
         self.asked: list[Request] = []
         """What has not been answered yet, and will not be by a daemon that was killed."""
+        self.condemned: set[str] = set()
+        """Names of which somebody has asked that IP and port be deleted, until both are gone."""
         self.answers: list[tuple[Request, Answer]] = []
         self.vouched: dict[str, tuple[str | None, ...]] = {}
         """What switches say of what they exclude that excluded all that is kept when they were last looked at."""
@@ -169,6 +172,8 @@ class Site:
         """Ask for all of these at once."""
         for request in requests:
             self.asked.append(request)
+            if isinstance(request, Delete):
+                self.condemned.add(request.name)
             self.engine.submit([request], request, timeout=1e6)
 
     def look(self) -> None:
@@ -213,6 +218,9 @@ class Site:
         batch = self.engine._commits.batch
         if batch is not None and batch.planned:
             self.wrong += wrong_with(self, batch, before, sent.seen)
+        there = {row["external_ids"].get(NAME) for row in self.tables["DNS"].values()}
+        there |= {row["name"] for row in self.tables["Logical_Switch_Port"].values()}
+        self.condemned &= there | {request.name for request in self.asked if isinstance(request, Delete)}
 
     def northd_looks(self) -> None:
         self._thought = thoughts(self.tables)

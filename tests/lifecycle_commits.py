@@ -76,8 +76,8 @@ def _changes_of_port(site: Site, batch: Batch, ours: set[str], old: Any, new: An
         yield f"port was {old}, is {new}"
         return
     name = old["name"]
-    if new is None and any(work.name == name and plan.result == "deleted" for work, plan in batch.planned):
-        return  # somebody has asked for it, by the name of its IP
+    if new is None and name in site.condemned:
+        return
     known = site.world.reservations.get(name) or batch.before.get(name)
     if not isinstance(known, Reservation):
         yield f"port {name} of no reservation of ours was changed"
