@@ -88,7 +88,7 @@ def some_plan(cloud: Cloud, name: str, random: Random) -> Plan:
     return random.choice(plans)()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(seed=st.integers(0, 1 << 32), names=st.lists(st.sampled_from(NAMES), min_size=1, unique=True))
 def test_accepting_any_plans_and_undoing_them_leaves_the_world_as_it_was(seed: int, names: list[str]) -> None:
     random = Random(seed)

@@ -304,9 +304,9 @@ def test_ten_thousand_documents_are_read_in_a_moment():
     text = "---\n".join(RESERVED_IP.replace("01", str(i)) for i in range(10_000)).encode()
     took = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         documents = list(manifests.parse(text, "x.yaml"))
-        took.append(time.perf_counter() - start)
+        took.append(time.process_time() - start)
     assert len(documents) == 10_000
     assert min(took) < 1.0  # 0.18 s on a quiet machine; yaml.load_all(CBaseLoader) takes 0.34 s there
 

@@ -287,7 +287,7 @@ def some(name: str, random: Random) -> Reservation:
     )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 1 << 32))
 def test_after_whatever_happened_ledger_and_world_agree_and_nothing_is_held_twice(seed: int) -> None:
     random = Random(seed)

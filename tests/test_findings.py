@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from builders import Cloud, contents
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ovnreserve.model.documents import Condition, timestamp
@@ -268,7 +268,6 @@ _PORT = st.fixed_dictionaries({
 })  # fmt: skip
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(_PORT, st.booleans()), max_size=12), st.integers(1, 3))
 def test_whatever_ports_do_looking_at_what_changed_finds_what_looking_at_all_does(
     changes: list[tuple[dict[str, Any], bool]], every: int

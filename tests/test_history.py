@@ -188,7 +188,7 @@ def told_at(told: list[Tenure], moment: float) -> dict[tuple[str, str], str]:
     return {(t.subnet, t.v4): t.name for t in found}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.randoms(use_true_random=False), st.integers(1, 60))
 def test_who_held_what_at_any_time_is_what_really_was(chance: random.Random, steps: int) -> None:
     life = Life(chance)
@@ -199,7 +199,7 @@ def test_who_held_what_at_any_time_is_what_really_was(chance: random.Random, ste
         assert told_at(told, moment) == life.holders_at(moment)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.randoms(use_true_random=False), st.integers(1, 60))
 def test_an_answer_about_one_address_needs_the_entries_about_it_only(chance: random.Random, steps: int) -> None:
     life = Life(chance)
@@ -220,7 +220,7 @@ entries = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(entries, max_size=30))
 def test_whatever_the_journal_says_no_two_hold_one_thing_at_once(journal: list[Entry]) -> None:
     by_claim: dict[tuple[str, str], list[Tenure]] = {}

@@ -447,7 +447,7 @@ JUNK = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(st.data())
 def test_no_text_of_others_raises(data):
     def junk() -> str:

@@ -173,7 +173,7 @@ commits = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(commits, st.booleans())
 def test_what_is_loaded_is_what_was_committed(
     history: list[tuple[list[Reservation], list[str], bool]], reopened: bool
@@ -531,7 +531,7 @@ def test_a_journal_that_is_locked_is_pruned_later(ledger: Ledger) -> None:
     assert pruned(ledger, Keep(entries=0), 10) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.integers(0, 20), st.sampled_from(["Reserved", "Releasing", "Failed", "Released", "Conflicted"]),

@@ -446,7 +446,7 @@ class LivesOfIPs(RuleBasedStateMachine):
 
 TestLivesOfIPs = LivesOfIPs.TestCase
 TestLivesOfIPs.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=100, stateful_step_count=40, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 
 if __name__ == "__main__":

@@ -573,7 +573,7 @@ def test_when_all_is_done_that_a_comparison_asks_for_the_next_finds_nothing(
     assert again.resume == []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(stores(), st.sampled_from(ALL))
 def test_a_world_that_follows_is_one_made_of_what_the_ledger_has_then(
     both: tuple[dict[str, Reservation], dict[str, Reservation], frozenset[str]], relation: Relation

@@ -157,7 +157,7 @@ def test_ipv6_is_in_nobodys_exclude_ips(cloud: Cloud) -> None:
     assert repair(cloud, switch) == Plan("unchanged")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 1 << 32))
 def test_no_repair_excludes_the_address_of_a_dynamic_port_that_it_does_not_pin(seed: int) -> None:
     random = Random(seed)

@@ -669,7 +669,7 @@ def test_an_update_looks_at_every_field_at_once() -> None:
 # ---- a law -----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 1 << 32))
 def test_whatever_is_reserved_was_nobodys(seed: int) -> None:
     random = Random(seed)

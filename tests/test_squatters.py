@@ -370,7 +370,7 @@ class Life(Site):
             assert how == "in vain" or self.enabled(uuid) is False or not self.is_blocked(name)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(_ACTS, min_size=15, max_size=40), st.permutations(NAMES))
 def test_who_is_not_blocked_is_never_touched_and_in_the_end_everybody_has_what_they_had(
     acts: list[tuple[str, Any, Any]], names: list[str]

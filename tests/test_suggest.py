@@ -81,7 +81,7 @@ def filled(draw: st.DrawFn) -> tuple[Cloud, str, list[tuple[int, int]]]:
     return cloud, switch, [(first, last) for first, last in pairs]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(filled(), st.integers(1, 60))
 def test_what_is_suggested_is_what_would_be_chosen_one_after_the_other(
     made: tuple[Cloud, str, list[tuple[int, int]]], count: int
@@ -100,7 +100,7 @@ def test_what_is_suggested_is_what_would_be_chosen_one_after_the_other(
     assert found.addresses == chosen_one_after_the_other(space, ranges, count)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(filled(), st.integers(1, 40))
 def test_a_run_is_the_highest_without_a_gap_and_free(
     made: tuple[Cloud, str, list[tuple[int, int]]], count: int
@@ -321,7 +321,7 @@ def test_what_is_no_address_is_refused(address: str) -> None:
         explained(cloud, address)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(filled(), st.data())
 def test_nothing_is_said_against_an_address_exactly_if_it_would_be_chosen(
     made: tuple[Cloud, str, list[tuple[int, int]]], data: st.DataObject

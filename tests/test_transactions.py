@@ -456,7 +456,7 @@ def row_in(operation: Operation) -> str | None:
     return clause[0][2][1] if clause and clause[0][0] == "_uuid" else None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 1 << 32), st.lists(st.sampled_from(NAMES), min_size=1, max_size=8))
 def test_whatever_is_planned_each_row_is_guarded_before_it_is_written_and_only_ours_is_written(
     seed: int, names: list[str]

@@ -257,7 +257,7 @@ def test_a_pool_of_sixteen_million_addresses_is_told_without_counting_them() -> 
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sets(st.integers(2, 40)), st.sets(st.integers(2, 40)))
 def test_every_address_that_is_missing_or_too_much_is_told(reserved: set[int], written: set[int]) -> None:
     cloud = Cloud()

@@ -75,7 +75,7 @@ def notify(*params: object) -> dict[str, Any]:
     return {"method": "update", "params": list(params), "id": None}
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.lists(PARAMS, min_size=1, max_size=5),
     st.lists(st.integers(0, 2000), max_size=12),
@@ -97,7 +97,6 @@ def test_messages_arrive_equal_and_in_order_however_the_bytes_are_cut(lists, cut
 
 
 @given(PARAMS)
-@settings(deadline=None)
 def test_one_byte_at_a_time(params):
     message = notify(*params)
     data = json.dumps(message, ensure_ascii=False).encode() * 2
@@ -184,7 +183,7 @@ def send_all(peer: socket.socket, data: bytes) -> None:
         peer.sendall(data)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(st.lists(st.one_of(st.binary(max_size=30), st.sampled_from([b"{", b"}", b'"', b"\\", b'{"', b"[", b"1"]))))
 def test_no_bytes_raise(pieces):
     with connected() as (connection, peer):

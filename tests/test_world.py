@@ -269,14 +269,14 @@ def follow(history: Iterable[tuple[Rule, int]]) -> None:
     somebody.compare()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(seed=st.integers(0, 1 << 64), length=st.integers(20, 60))
 def test_following_changes_comes_to_the_same_as_starting_from_a_full_dump(seed: int, length: int) -> None:
     random = Random(seed)
     follow((random.choice(RULES), random.randrange(1 << 32)) for _ in range(length))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.sampled_from(RULES), st.integers(0, 1 << 20)), min_size=1, max_size=40))
 def test_so_it_does_for_short_histories(history: list[tuple[Rule, int]]) -> None:
     """The same; a failure of this one is easier to read."""
