@@ -191,7 +191,7 @@ def _found(r: Resource, *, is_known: bool) -> Event:
 def _restore_quarantine(ledger: Ledger, world: World, now: float, seconds: float) -> None:
     """Only the wall clock survives a restart: a time in the future counts as now."""
     ledger.prune_quarantine(now - seconds, now)
-    for switch, text, since in ledger.quarantined():
+    for switch, text, since in paced(ledger.quarantined(), world.beat):
         v4, v6 = parse_either(text)
         if v4 is not None:
             world.quarantine(switch, 4, v4, min(since, now))

@@ -6,24 +6,25 @@ again, the operator may exclude it for a moment, the subnet may lose its network
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterator
 from math import inf
-from operator import itemgetter
 
 
 class Quarantine:
-    """The addresses of one family on one switch with the times of their release, in seconds since the epoch. Iterates
-    over the addresses, the oldest release first.
+    """Addresses of one family on one switch with the times of their release, in seconds since the epoch. Iterates over
+    the addresses, the oldest release first.
     """
 
     def __init__(self) -> None:
         self._since: dict[int, float] = {}
+        self._order: list[tuple[float, int]] = []
 
     def __len__(self) -> int:
         return len(self._since)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._since)
+        return (address for _since, address in self._order)
 
     def __contains__(self, address: int) -> bool:
         return address in self._since
@@ -32,23 +33,34 @@ class Quarantine:
         return self._since[address]
 
     def add(self, address: int, since: float) -> None:
-        self._since.pop(address, None)
-        is_older = bool(self._since) and since < next(reversed(self._since.values()))
-        self._since[address] = since
-        if is_older:  # the clock was set back
-            self._since = dict(sorted(self._since.items(), key=itemgetter(1)))
+        """One that is there already has the new time."""
+        if self._since.get(address) != since:
+            self.discard(address)
+            self._since[address] = since
+            insort(self._order, (since, address))  # nearly always the last
+
+    def discard(self, address: int) -> bool:
+        """Was it there?"""
+        since = self._since.pop(address, None)
+        if since is None:
+            return False
+        del self._order[bisect_left(self._order, (since, address))]
+        return True
+
+    def clear(self) -> None:
+        self._since.clear()
+        self._order.clear()
 
     def end(self, before: float, now: float = inf) -> list[int]:
-        """Forget the addresses released until that time, and return them. Stops at the first that was not. A time in
-        the future, as there is once the clock was set back, counts as now.
+        """Forget the addresses released until that time, and return them. A time in the future, as there is once the
+        clock was set back, counts as now. Costs what it forgets.
         """
-        if self._since and next(reversed(self._since.values())) > now:
+        if self._order and self._order[-1][0] > now:
             self._since = {address: min(since, now) for address, since in self._since.items()}
-        ended = []
-        for address, since in self._since.items():
-            if since > before:
-                break
-            ended.append(address)
+            self._order = sorted((since, address) for address, since in self._since.items())
+        count = bisect_left(self._order, (before, inf))
+        ended = [address for _since, address in self._order[:count]]
+        del self._order[:count]
         for address in ended:
             del self._since[address]
         return ended

@@ -46,7 +46,7 @@ class Space:
         self._operator = Runs()
         self._operator_workload = 0
         self._released = Quarantine() if released is None else released
-        self._resting: set[int] = set()
+        self._resting = Quarantine()
         """What of it nobody has."""
         self._pools = Runs()
         self._pooled_taken = 0
@@ -80,7 +80,7 @@ class Space:
             elif address in self._infrastructure:
                 pass
             elif address in self._released:
-                self._resting.add(address)
+                self._resting.add(address, self._released.since(address))
             else:
                 self._give_back(address)
 
@@ -126,22 +126,21 @@ class Space:
             self.rest(address)
 
     def rest(self, address: int) -> None:
-        """An address has come into quarantine."""
-        if self._first <= address <= self._last and self._take(address):
-            self._resting.add(address)
+        """An address has come into quarantine, or has another time there."""
+        if self._first <= address <= self._last and (address in self._resting or self._take(address)):
+            self._resting.add(address, self._released.since(address))
 
     def wake(self, address: int) -> bool:
         """It is not in quarantine any more; is it free because of that?"""
-        if address not in self._resting:
+        if not self._resting.discard(address):
             return False
-        self._resting.remove(address)
         self._give_back(address)
         return True
 
     @property
     def quarantined(self) -> dict[int, float]:
         """The free addresses in quarantine, each with the time of its release; the oldest first."""
-        return {address: self._released.since(address) for address in self._released if address in self._resting}
+        return {address: self._resting.since(address) for address in self._resting}
 
     @property
     def resting(self) -> int:
@@ -206,10 +205,9 @@ class Space:
         return [(max(first, lowest), min(last, highest)) for first, last in pool or ranges] or [self._window]
 
     def _rested(self, windows: list[tuple[int, int]], *, pooled: bool) -> Iterator[int]:
-        for address in self._released:  # the oldest stand first
+        for address in self._resting:  # the oldest stand first
             if (
-                address in self._resting
-                and any(first <= address <= last for first, last in windows)
+                any(first <= address <= last for first, last in windows)
                 and (self.cidr.bits == 32 or not is_eui64(address))
                 and (pooled or address not in self._pools)
             ):
