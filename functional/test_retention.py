@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -427,6 +428,27 @@ def test_labelled_as_not_reserved_without_a_port_it_is_released(here: Site) -> N
     answer = here.reserve(switch, "a")
     label(here, answer.name, "false")
     wait_until(lambda: here.ip(answer.name) is None, what="released")
+    assert not here.exclude_ips(switch)
+
+
+def test_what_is_being_let_go_stays_so_whatever_is_labelled_meanwhile_and_whoever_dies(here: Site) -> None:
+    switch = here.switch()
+    answer = here.reserve(switch, "a")
+
+    def record() -> dict[str, Any]:
+        return json.loads(here.records()[answer.name]["external_ids"]["ovnreserve/record"])
+
+    with here.northd_paused():
+        label(here, answer.name, "false")
+        wait_until(lambda: "deleted" in record(), what="the first transaction")
+        wait_until(lambda: "deletionTimestamp" in here.ip(answer.name)["metadata"], what="it is seen")
+        assert here.command("verify") == (0, "", "")
+        here.client.patch(f"/apis/kubeovn.io/v1/ips/{answer.name}", {"metadata": {"labels": {"color": "blue"}}})
+        assert "deleted" in record()
+        here.daemon.kill()
+        here.client.close()
+        here.daemon.start()
+    wait_until(lambda: here.ip(answer.name) is None, 20, what="released")
     assert not here.exclude_ips(switch)
 
 

@@ -30,11 +30,12 @@ from ovnreserve.model.errors import Unavailable
 from ovnreserve.model.pace import paced
 from ovnreserve.model.reservation import Reservation
 from ovnreserve.model.resource import Resource, State
+from ovnreserve.model.steps import UpdateRecord
 from ovnreserve.northbound.connection import Northbound, Outcome
 from ovnreserve.northbound.transactions import REVISION_BLAME, Operations
 from ovnreserve.plan import revision
 from ovnreserve.plan.holders import conflicts
-from ovnreserve.plan.outcome import Event
+from ovnreserve.plan.outcome import Event, Plan
 from ovnreserve.plan.world import World
 
 _log = structlog.get_logger(__name__)
@@ -224,10 +225,19 @@ class Commits:
             warnings = (f"{rival}, which came at the same time" for rival in late)
             return Answer(plan.result, r, (*plan.warnings, *warnings))
         elif r is not None and r.state is State.RELEASING and plan.steps:
+            r = self._on_its_way(r, plan)
             releasing.append(r)
         elif plan.result == "unchanged":
             r = self._world.resource(work.name)
         return Answer(plan.result, r, plan.warnings, born=plan.born)
+
+    def _on_its_way(self, r: Resource, plan: Plan) -> Resource:
+        """What is let go is so for certain now, and is what its record says."""
+        record = next((step.resource for step in plan.steps if isinstance(step, UpdateRecord)), r)
+        if record != r:
+            self._world.acknowledge(record)
+            self._settlement.owe({record.name: record})
+        return record
 
     def _unknown(self, batch: Batch) -> None:
         """The connection broke, or the schema was converted. What is in the ledger stands until the stores are

@@ -39,7 +39,7 @@ class Settlement:
         self._gone: dict[str, Resource] = {}
         self._journal: list[Entry] = []
         self._owed: dict[str, Resource | None] = {}
-        """What was taken back while the ledger could not be written: what it should have, by name."""
+        """What the ledger should have in place of what it has, by name."""
         self.due = float("inf")
 
     def hold(self, r: Resource) -> None:
@@ -54,7 +54,9 @@ class Settlement:
         self.soon()
 
     def owe(self, before: Mapping[str, Resource | None]) -> None:
-        """The ledger has an intent that came to nothing, and could not be told: these were there before."""
+        """The ledger has an intent that came to nothing and could not be told, or to something else: these it should
+        have, by name.
+        """
         self._owed |= before
         self.soon()
 
