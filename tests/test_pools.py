@@ -322,8 +322,11 @@ def test_a_namespace_whose_pool_has_failed_has_no_address_from_elsewhere(cloud: 
     cloud.pool(switch, RANGE, name="a", state=State.FAILED, message="it does not fit")
     with pytest.raises(Conflict, match=r"IPPool a, which is for namespace red, has failed \(it does not fit\); delete"):
         chosen(cloud)
+    assert chosen(cloud, v4="10.0.0.99").addresses == ("10.0.0.99",), "given, it is as if there were none"
+    cloud.port(switch, "vm-1.red", f"{MAC} 10.0.0.50")
+    assert chosen(cloud).addresses == ("10.0.0.50",), "nor is it chosen what a port has"
     cloud.pool(switch, "10.0.0.20", name="b")
-    assert chosen(cloud).addresses == ("10.0.0.20",), "another one has some"
+    assert chosen(cloud, "vm-2.red").addresses == ("10.0.0.20",), "another one has some"
 
 
 def test_one_in_quarantine_is_chosen_when_no_pool_has_another(cloud: Cloud) -> None:
@@ -642,11 +645,11 @@ class Excluded(RuleBasedStateMachine):
 
 
 TestExcluded = Excluded.TestCase
-TestExcluded.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
+TestExcluded.settings = settings(max_examples=30, stateful_step_count=25)
 
 
 @given(seed=st.integers(0, 1 << 32))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_batch_with_pools_is_taken_back_as_a_whole(seed: int) -> None:
     random = Random(seed)
     cloud = Cloud()

@@ -26,18 +26,11 @@ _FIELD: Final = f"metadata.annotations[{IP_POOL}]"
 
 def pools_for(segment: Segment, wanted: Wanted) -> Sequence[Pool]:
     """The pools that the IP's addresses are chosen from, the first first; none where it is outside. Raises Invalid if
-    the annotation names none of the subnet, Conflict if it names one that is for others or if all that there is for the
-    namespace has failed.
+    the annotation names none of the subnet, Conflict if it names one that is for others.
     """
     title = wanted.annotations.get(IP_POOL, "")
     if not title:
-        bound = segment.pools.bound_to(wanted.namespace)
-        giving = [pool for pool in bound if gives(pool)]
-        failed = next((pool for pool in bound if pool.state is State.FAILED), None)
-        if failed is not None and not giving:
-            which = f"IPPool {failed.title}, which is for {failed.whom}"
-            raise Conflict.over(wanted.name, "spec.namespace", f"{which}, has failed ({failed.message}); delete it")
-        return giving
+        return [pool for pool in segment.pools.bound_to(wanted.namespace) if gives(pool)]
     pool = segment.pools.get(pool_name(title))
     if pool is None or not gives(pool):
         state = "does not exist" if pool is None else f"is {pool.state.value}"
@@ -50,11 +43,15 @@ def pools_for(segment: Segment, wanted: Wanted) -> Sequence[Pool]:
 
 def choose_from(segment: Segment, family: int, pools: Sequence[Pool], wanted: Wanted, title: str) -> int | None:
     """An address of the first of these pools that has one; None if none of them is of the family (`title`). One in
-    quarantine only if nothing else is left in any. Raises NoAvailableAddress.
+    quarantine only if nothing else is left in any. Raises NoAvailableAddress, and Conflict if there is no such pool any
+    more but one that has failed: what is for the namespace is not to be had outside.
     """
     space = segment.space(family)
+    if space is None:
+        return None
     of_family = [pool for pool in pools if pool.ranges(family)]
-    if space is None or not of_family:
+    if not of_family:
+        _check_failed(segment, family, pools, wanted)
         return None
     resting = None
     for pool in of_family:
@@ -65,6 +62,14 @@ def choose_from(segment: Segment, family: int, pools: Sequence[Pool], wanted: Wa
     if resting is None:
         raise NoAvailableAddress.on(wanted.name, wanted.subnet, title, [pool.title for pool in of_family])
     return resting
+
+
+def _check_failed(segment: Segment, family: int, pools: Sequence[Pool], wanted: Wanted) -> None:
+    bound = segment.pools.bound_to(wanted.namespace) if not pools else ()
+    failed = next((pool for pool in bound if pool.state is State.FAILED and pool.ranges(family)), None)
+    if failed is not None:
+        which = f"IPPool {failed.title}, which is for {failed.whom}"
+        raise Conflict.over(wanted.name, "spec.namespace", f"{which}, has failed ({failed.message}); delete it")
 
 
 def check_given(segment: Segment, wanted: Wanted, warnings: list[str]) -> None:
