@@ -297,6 +297,10 @@ def test_a_port_that_takes_a_routers_address_is_told(site: Site, address: str, f
     message = f"{address} is held by {holder}, and by logical router port {lrp}"
     assert subnet_says(site, switch, "Conflicted", "True", "DuplicateAddress") == message
     journalled(site, switch, "Subnet", "Warning", "DuplicateAddress", message)
+    differences = site.command("verify")
+    assert differences.code == 1
+    assert message in differences.stdout
+    assert f"list logical_router_port {lrp}" in differences.stdout
     if first == "router":
         site.nb("lsp-set-addresses", SQUATTER, f"{OTHER_MAC} 10.16.0.9")
     else:

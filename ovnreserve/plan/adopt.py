@@ -40,7 +40,7 @@ def _no_longer(world: World, r: Reservation) -> str | None:
     if not keeper:
         return why
     port = world.port(r.name)
-    if r.state is State.FAILED and port is not None and _may_be_retained(port):
+    if r.state is State.FAILED and port is not None and _may_be_retained(port) and born(world, port) is not None:
         return "it had failed, and its port has addresses"
     return None
 

@@ -43,7 +43,7 @@ class Finding(NamedTuple):
 
 def findings(world: World, segment: Segment) -> tuple[Finding, ...]:
     """Everything that is wrong with a switch."""
-    health = examine(world, segment, None, segment.shared, 0.0)
+    health = examine(world, segment, None, segment.contested, 0.0)
     found = [health.duplicates[key] for key in sorted(health.duplicates)]
     return tuple(found if health.excludes is None else [health.excludes, *found])
 

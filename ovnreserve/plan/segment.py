@@ -103,6 +103,11 @@ class Segment:
         return stirred
 
     @property
+    def contested(self) -> set[Key]:
+        """The addresses that several ports hold, or a port and a router."""
+        return self.shared | (self.routers.keys() & self.port_addresses.keys())
+
+    @property
     def kept(self) -> Iterator[str]:
         """The names of its reservations and pools."""
         return chain(self.reservations, self.pools.names)

@@ -135,7 +135,7 @@ def remarks(
         yield Event("Warning", now.lost[0], name, now.lost[1])
     elif lost is not None and now.lost is None and now.state is State.HELD:
         yield Event("Normal", "SubnetBack", name, f"not so any more: {lost[1]}")
-    for rival in _without(others, now.conflicts):
+    for rival in _without(others, now.conflicts) if now.state is not State.RELEASING else ():
         yield Event("Normal", RESOLVED, name, rival.gone)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, islice
+from shlex import quote
 from typing import Final
 
 from ovnreserve.model import exclude_ips
@@ -84,7 +85,7 @@ def _some(addresses: Runs) -> str:
 
 def _duplicates(world: World, segment: Segment) -> Iterator[Difference]:
     """Of the addresses that nobody has reserved: who else has one that is reserved is told of the IP."""
-    for key in sorted(segment.shared - segment.reserved.keys()):
+    for key in sorted(segment.contested - segment.reserved.keys()):
         found = duplicate(world, segment, key)
         if found is not None:
             yield Difference(found.message, _holders(world, segment, key), NOT_OURS)
@@ -94,4 +95,5 @@ def _holders(world: World, segment: Segment, key: Key) -> str:
     """The command that shows the ports that hold the address, or the first of them."""
     ports = (world.ports[uuid] for uuid in segment.port_addresses[key])
     names = sorted((port.name, port.uuid) for port in ports if key in port.held)
-    return f"ovn-nbctl list logical_switch_port {' '.join(uuid for _name, uuid in names[:_LISTED])}"
+    router = f" -- list logical_router_port {quote(segment.routers[key])}" if key in segment.routers else ""
+    return f"ovn-nbctl list logical_switch_port {' '.join(uuid for _name, uuid in names[:_LISTED])}{router}"
