@@ -100,7 +100,7 @@ def test_the_time_that_a_table_shows_is_one_at_which_it_was_held(site: Site) -> 
 def test_an_address_that_two_switches_have_is_shown_with_both(site: Site) -> None:
     one, other = site.switch(), site.switch()
     names = [site.reserve(switch, v4IpAddress="10.16.0.77").ip["metadata"]["name"] for switch in (one, other)]
-    assert tenures(site, address="10.16.0.77") == [(names[0], one, False), (names[1], other, False)]
+    assert tenures(site, address="10.16.0.77")[-2:] == [(names[0], one, False), (names[1], other, False)]
 
 
 def test_addresses_and_macs_are_found_in_any_notation(site: Site) -> None:
