@@ -218,6 +218,14 @@ def test_a_subnet_is_gone_with_its_switch(site: Site) -> None:
     wait_until(lambda: not site.client.get("/apis/kubeovn.io/v1/subnets")["items"], what="gone")
 
 
+def test_a_subnet_is_gone_also_when_its_router_goes_in_the_same_transaction(site: Site) -> None:
+    switch = site.switch()
+    router = site.router(switch, "10.16.0.1/24")
+    wait_until(lambda: site.subnet(switch)["status"]["v4usingIPs"] == 1, what="the router is counted")
+    site.nb("ls-del", switch, "--", "lr-del", router)
+    wait_until(lambda: not site.client.get("/apis/kubeovn.io/v1/subnets")["items"], what="gone")
+
+
 def test_a_router_and_nat_that_come_to_a_reserved_address_are_conflicts(site: Site) -> None:
     switch = site.switch()
     first, second = (site.reserve(switch) for _ in range(2))

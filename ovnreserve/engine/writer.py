@@ -301,9 +301,8 @@ class Engine:
             self._tasks.look_at(touched, records)
             self._states.look_at(changes.rows.keys(), records)
             self._publisher.changed(touched.names)
-            self._publisher.subnets_changed(
-                self.world.segments if changes.rows.keys() - NOT_TOPOLOGY else touched.switches
-            )
+            concerns_all = changes.rows.keys() - NOT_TOPOLOGY
+            self._publisher.subnets_changed(touched.switches | (self.world.segments.keys() if concerns_all else set()))
             self._publisher.findings.changed(touched.switches)
             for before, after in touched.moved:
                 self._report_moved(before, after)
