@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -271,6 +272,57 @@ def test_a_standby_that_is_started_later_has_everything_too(start: Start) -> Non
     assert state(standby) == "standby"
     assert specs(standby.ips()) == specs(answer.ip for answer in answers)
     assert in_ledger(standby) == specs(answer.ip for answer in answers)
+
+
+@pytest.mark.parametrize("how", ["given back", "released while the standby sleeps"])
+def test_what_was_let_go_does_not_come_back_with_yesterdays_database_after_a_fail_over(
+    start: Start, servers: Servers, how: str
+) -> None:
+    active, standby = start("one"), start("two")
+    switch = active.switch()
+    old = active.reserve(switch, "old", v4IpAddress="10.16.0.60")
+    active.port(switch, name=old.name)
+    wait_until(lambda: active.condition(old.name, "Bound")["status"] == "True", what="bound")
+    database = servers.run_dir / "ovnnb_db.db"
+    yesterday = database.with_suffix(".yesterday")
+    shutil.copy(database, yesterday)  # OVSDB's log: every prefix of it is a database
+    follows(standby, old)
+    if how == "given back":
+        patch = {"metadata": {"labels": {"ovn.kubernetes.io/ip_reserved": "false"}}}
+        active.client.patch(f"/apis/kubeovn.io/v1/ips/{old.name}", patch)
+        wait_until(lambda: old.name not in active.records(), what="given back")
+        active.nb("lsp-del", old.name)
+        wait_until(lambda: active.ip(old.name) is None, what="gone")
+    else:
+        standby.daemon.pause()
+        active.release(old.name)
+    heir = active.reserve(switch, "heir", v4IpAddress=old.v4)
+    assert heir.result == "created"
+    standby.daemon.resume()
+    wait_until(lambda: standby.ip(heir.name) is not None, what="it follows")
+    active.daemon.kill()
+    becomes(standby, "active")
+    made = standby.reserve(switch, "made")
+    servers.nb_server.stop()
+    shutil.copy(yesterday, database)
+    servers.nb_server.start()
+    wait_until(lambda: standby.records().keys() == {heir.name, made.name}, 20, what="the records are what they were")
+    assert stores_agree(standby, switch).keys() == {heir.name, made.name}
+
+
+def test_an_address_rests_also_where_its_name_was_given_again_before_the_standby_saw_it(start: Start) -> None:
+    active, standby = start("one"), start("two")
+    switch = active.switch()
+    first = active.reserve(switch, "a")
+    follows(standby, first)
+    standby.daemon.pause()
+    active.release(first.name)
+    again = active.reserve(switch, "a")
+    standby.daemon.resume()
+    wait_until(lambda: in_ledger(standby).get(first.name, ("",))[0] == again.ip["metadata"]["uid"], what="it follows")
+    active.daemon.kill()
+    becomes(standby, "active")
+    assert first.v4 not in (again.v4, standby.reserve(switch, "b").v4)
 
 
 def test_owners_and_what_they_retain_go_on_at_another_daemon(start: Start) -> None:

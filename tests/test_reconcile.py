@@ -252,11 +252,12 @@ def test_what_failed_gives_its_name_away_only_to_what_others_have_made() -> None
         assert verdicts(r(FAILED), OTHER, relation) == expected
 
 
-def test_of_two_claims_what_the_ledger_has_let_go_of_gives_way_though_it_is_older() -> None:
+def test_what_the_ledger_has_known_and_has_no_more_does_not_come_back_with_an_older_database() -> None:
+    """Whoever let it go, and whether anybody saw that it was released."""
     ours = OURS.with_(created=200, written=OURS_ONLY)
-    back = THEIRS.with_(created=100, written=BOTH_KNEW)  # the database was put back to when it was there
+    back = THEIRS.with_(created=100, written=BOTH_KNEW)
     found = reconcile([ours], {"theirs": back}, STANDINGS[SMALLER], lambda _uid: False)
-    assert [(put.name, put.state) for put in found.puts] == [("theirs", FAILED)]
+    assert (found.puts, found.remove) == ([], [back])
 
 
 @pytest.mark.parametrize("relation", ALL)

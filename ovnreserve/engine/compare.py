@@ -73,12 +73,13 @@ def compare_stores(
     if not _publishes(ledger, standing, verdicts, whole=names is None):
         return None
     now = time.time()
-    superseded = set(verdicts.superseded)
+    given_up = set(verdicts.superseded)
+    never_held = {r.name for r in verdicts.drops if r.name in given_up and r.state is State.INTENDED}
     if not (verdicts.puts or verdicts.drops or replica.resource_version > ledger.ceiling):
         ledger.learn(standing.merged)
     else:
         drops = [r.name for r in verdicts.drops]
-        released = [r for r in verdicts.drops if r.name not in superseded]
+        released = [r for r in verdicts.drops if r.name not in never_held]
         kept = [address for r in released for address in quarantine_of(r, now)]
         points.reached(Point.COMPARING)
         try:
@@ -95,7 +96,7 @@ def compare_stores(
             return None
         points.reached(Point.COMPARED)
     for r in verdicts.drops:
-        world.drop(r.name, None if r.name in superseded else now)
+        world.drop(r.name, None if r.name in never_held else now)
     for r in paced(verdicts.puts, world.beat):
         world.put(r)
     if names is None:

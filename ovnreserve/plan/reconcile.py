@@ -20,7 +20,8 @@ seen to have: it was written down before the database was asked, and nobody was 
     held, failed    releasing     followed, unless it does not know the ledger's: written again
     any             another uid   `_keeps_name`: one takes the name, the other is removed or superseded
     none            any           followed; but removed where the journal says that it is released, unless the
-                                  database is greater, and after a fork only if the record is unchanged since
+                                  database is greater, and after a fork only if the record is unchanged since;
+                                  and where the database is smaller, if the ledger has known it
 
 Where the database is greater it has known all that the ledger was told of, where it is smaller or equal nobody else
 worked, so the dots decide only after a fork. Without a dot (of version 1) the answer is what keeps the reservation.
@@ -139,7 +140,11 @@ class _Sides:
         return covers(self._standing.ledger, record.written)
 
     def is_gone(self, record: Resource) -> bool:
-        """Was it released on our side, and not kept on the other by who knew that?"""
+        """Was it released on our side, and not kept on the other by who knew that? Where nobody else has worked, what
+        the ledger has known and has no more was let go, whoever did it and however.
+        """
+        if self.relation is Relation.SMALLER and record.written.number and self.ledger_knew(record):
+            return True
         if self.relation is Relation.GREATER or not self._was_released(record.uid):
             return False
         return not self.fork or not record.written.number or self.ledger_knew(record)
