@@ -294,6 +294,19 @@ def test_a_pool_without_its_switch_is_in_use_while_an_ip_that_waits_for_the_swit
     assert plan_release(cloud.world, made, context()).result == "deleted"
 
 
+def test_pools_that_overlap_can_be_put_right_while_an_ip_has_what_both_have(cloud: Cloud) -> None:
+    switch = cloud.switch()
+    cloud.pool(switch, "10.0.0.10..10.0.0.15", name="a")
+    other = cloud.pool(switch, "10.0.0.14..10.0.0.20", name="b")
+    cloud.reserve(switch, "vm-1.red", v4="10.0.0.15", namespace="red")
+    shrunk = plan_pool(cloud.world, wanted_pool("10.0.0.10..10.0.0.13", name="a"), context(), create=False)
+    assert shrunk.result == "configured"
+    assert plan_release(cloud.world, other, context()).result == "deleted"
+    cloud.world.drop("ippool/a")
+    with pytest.raises(Conflict, match=r"in use by IP vm-1\.red"):
+        plan_release(cloud.world, other, context())
+
+
 # ---- whose an address is -------------------------------------------------------------------------------------------
 
 

@@ -116,7 +116,8 @@ def _change(
         fit = fitted(segment, wanted)
         _check_fit(wanted, fit)
         v4, v6, clipped = fit.v4, fit.v6, fit.clipped
-        found = list(_users(world, segment, without(pool.v4, v4), without(pool.v6, v6), ports=False))
+        leaving = _only_in(segment, pool.name, without(pool.v4, v4), without(pool.v6, v6))
+        found = list(_users(world, segment, *leaving, ports=False))
         if found:
             raise _conflict(pool.title, "spec.ips", f"addresses that are to leave the pool are {_in_use(found)}")
         changed = pool.with_(v4=v4, v6=v6)
@@ -276,10 +277,23 @@ def _is_pooled_after(segment: Segment, changed: Pool, address: int) -> bool:
 def check_unused(world: World, pool: Pool) -> None:
     """Raises Conflict if an IP or a port has one of the pool's addresses."""
     segment = world.segments.get(pool.switch)
-    users = _awaiting(world, pool) if segment is None else _users(world, segment, pool.v4, pool.v6)
-    found = list(users)
+    if segment is None:
+        found = list(_awaiting(world, pool))
+    else:
+        found = list(_users(world, segment, *_only_in(segment, pool.name, pool.v4, pool.v6)))
     if found:
         raise _conflict(pool.title, "spec.ips", f"the pool is {_in_use(found)}")
+
+
+def _only_in(segment: Segment, name: str, v4: Ranges, v6: Ranges) -> tuple[Ranges, Ranges]:
+    """Those of a pool's addresses that no other pool has too: these stay pooled whatever becomes of this one."""
+
+    def alone(family: int, ranges: Ranges) -> Ranges:
+        shared = (segment.pools.overlapping(name, family, first, last) for first, last in ranges)
+        others = Runs((begin, end) for each in shared for _pool, begin, end in each)
+        return without(ranges, tuple(others))
+
+    return alone(4, v4), alone(6, v6)
 
 
 def _users(world: World, segment: Segment, v4: Ranges, v6: Ranges, *, ports: bool = True) -> Iterator[_Use]:
