@@ -191,6 +191,21 @@ def test_a_database_of_another_cloud_gets_nothing_until_it_is_adopted(own: Site,
             assert status(Site(others, again))["state"] == "active"  # once is enough
 
 
+def test_the_ledger_row_is_right_once_a_switch_is_made_anew_that_a_restored_database_lacked(own: Site) -> None:
+    own.reserve(own.switch())
+    database = own.servers.run_dir / "ovnnb_db.db"
+    yesterday = database.with_suffix(".yesterday")
+    shutil.copy(database, yesterday)
+    made = own.reserve(own.switch("10.17.0.0/24", name="late"))
+    own.servers.nb_server.stop()
+    shutil.copy(yesterday, database)
+    own.servers.nb_server.start()
+    told(own, made.name, "Reserved", "False", "SubnetMissing")
+    own.switch("10.17.0.0/24", name="late")
+    told(own, made.name, "Reserved", "True", "Reserved")
+    wait_until(lambda: own.command("verify").code == 0, what="nothing differs")
+
+
 def test_conditions_follow_the_switch(site: Site) -> None:
     switch = site.switch()
     name = site.reserve(switch, wait="sb").name

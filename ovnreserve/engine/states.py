@@ -76,7 +76,6 @@ class States:
         """Names for which the ledger has what the database was not seen to have, since the stores were compared."""
         self._agreed: str | None = None
         """The text of the ledger row that ledger and database have agreed on."""
-        self._was_catching_up = False
 
     def follow(self) -> None:
         """What is it now? Compare the stores where that is due."""
@@ -91,8 +90,7 @@ class States:
         won = northbound.has_lock and self._published.state == "standby"
         timer = time.monotonic() >= self.compare_at
         news = self._compared != northbound.dumps
-        unfinished = not self._ledger.is_complete and not self._tasks.is_catching_up and self._was_catching_up
-        self._was_catching_up = self._tasks.is_catching_up
+        unfinished = not self._ledger.is_complete and self._tasks.caught_up and not self._tasks.is_catching_up
         if news or won or timer or unfinished or self._commits.must_compare or self._somebody_worked():
             if (news or won) and self._published.state != "foreign":
                 self._set_state("syncing")
@@ -142,7 +140,6 @@ class States:
         verdicts, names = compared
         self._note_intents(verdicts)
         self._tasks.follow(verdicts)
-        self._was_catching_up = self._tasks.is_catching_up
         if self._ledger.is_complete and self._ledger.published != self._ledger.vector:
             self._tasks.publish_revision()
         self._publisher.changed(names | self._world.homeless())

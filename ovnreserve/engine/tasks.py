@@ -47,7 +47,7 @@ _REVISION: Final = "(revision)"
 """In place of a reservation's name, for the one task that is for none."""
 _BIRTHS_AT_ONCE: Final = 2000
 """After a comparison they are all ports there are: others have their turns meanwhile. About 10 ms."""
-_CATCHING_UP: Final = frozenset({"resume", "release", "remove"})
+_CATCHING_UP: Final = frozenset({"resume", "rehome", "release", "remove"})
 
 
 
@@ -96,6 +96,8 @@ class Tasks:
         self._ready: dict[tuple[str, str], Work] = {}
         self._under_way: set[tuple[str, str]] = set()
         """What is to be done, and for whom: a bind does not stand in for writing the record again."""
+        self.caught_up = False
+        """Has something been done, since the stores were compared, that the comparison had found missing?"""
 
     # ---- what happened ---------------------------------------------------------------------------------------------
 
@@ -141,6 +143,7 @@ class Tasks:
         """Everything was compared: start anew with what that came to."""
         self._ready.clear()
         self._under_way.clear()
+        self.caught_up = False
         self._records.clear()
         for name in verdicts.resume:
             if self._can_be_written(name):
@@ -188,6 +191,7 @@ class Tasks:
     def done(self, work: Work) -> None:
         """The work is over, or will be asked for anew."""
         self._under_way.discard(work.task)
+        self.caught_up |= work.task[0] in _CATCHING_UP
         if not self._under_way:
             self._under_way.clear()  # it is gone through again and again, and may have been large: see `taken`
 
