@@ -656,3 +656,15 @@ def test_what_is_owed_gives_way_to_what_came_since(path: Path) -> None:
         settlement.owe({held.name: held})
         settlement.commit_with([], [held.name], [], count=False)
         assert ledger.load() == []
+
+
+def test_what_is_owed_of_what_is_gone_by_then_does_not_bring_it_back(path: Path) -> None:
+    """Both transactions of a release may be over before there is a moment to write down the first."""
+    with closing(Ledger(path)) as ledger:
+        settlement = Settlement(ledger)
+        leaving = reservation("switch", "a.default", state=State.RELEASING)
+        settlement.commit_with([leaving], [], [], count=True)
+        settlement.owe({leaving.name: leaving.with_(deleted=5)})
+        settlement.drop(leaving)
+        assert settlement.write()
+        assert ledger.load() == []

@@ -50,6 +50,7 @@ class Settlement:
     def drop(self, r: Resource) -> None:
         """The resource is released."""
         self._held.pop(r.name, None)
+        self._owed.pop(r.name, None)
         self._gone[r.name] = r
         self.soon()
 
