@@ -103,6 +103,8 @@ class Cloud:
     """
 
     def __init__(self, ports: int, tree: str = "", program: Sequence[str] = ()) -> None:
+        fewest = SETS * REPLICAS + RESERVED
+        expect(ports >= fewest, f"{ports} ports: at least {fewest} are needed, for those that are reserved or retained")
         self.tree = tree
         self.after: Callable[[], None] = lambda: None
         self._program = program or (_of_tree(tree) if tree else DAEMON)

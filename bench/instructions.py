@@ -103,6 +103,8 @@ def main() -> int:
     parser.add_argument("ports", nargs="*", type=int, default=[1_000, 10_000], help="numbers of ports, rising")
     parser.add_argument("--changes", type=int, default=_CHANGES, help=f"of each kind (default: {_CHANGES})")
     options = parser.parse_args()
+    if options.changes < 1:
+        parser.error("argument --changes: at least 1 is needed")
     if not shutil.which(_VALGRIND[0]):
         print("bench: valgrind: not found (install valgrind)", file=sys.stderr)
         return 1
